@@ -1,0 +1,123 @@
+"""The nouns: rows that stages read and write.
+
+Every row is an immutable pydantic record. Row artifacts are Parquet files with one
+column per field; scalars map to Arrow scalars, everything nested is stored as JSON
+text (`itercli.engine.rows`), so a row read back equals the row written.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """Base of all rows: immutable, no unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Identity of the row inside its artifact: (prompt id, sample index)."""
+        return (str(getattr(self, "prompt_id", getattr(self, "id", ""))), int(getattr(self, "index", 0)))
+
+
+class Message(Record):
+    """One chat turn."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Prompt(Record):
+    """A task for the policy.
+
+    Attributes:
+        id: Unique inside its source and stable across runs: seeds and resume depend on it.
+        messages: The conversation that the policy continues.
+        reference: A known good answer, or None.
+        meta: What verifiers and reports need (test bench, header, template name ...).
+    """
+
+    id: str
+    messages: list[Message]
+    reference: str | None = None
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+
+class Trajectory(Record):
+    """One completion that a policy drew for a prompt.
+
+    Attributes:
+        seed: The completion's own seed; with the same policy it draws the same text again.
+        finish: "stop" (end of turn or stop string), "length" (token budget), "error".
+        tokens: Number of generated tokens, the end-of-turn token included.
+        policy: Version of the role that drew it, for example "policy@2".
+    """
+
+    prompt_id: str
+    index: int
+    seed: int
+    completion: str
+    finish: Literal["stop", "length", "error"]
+    tokens: int
+    policy: str
+
+
+class Score(Record):
+    """A trajectory with a scorer's judgement of it.
+
+    Attributes:
+        value: The score; its range is the scorer's.
+        passed: Whether the answer is functionally right; None where the scorer can't tell.
+        outcome: Outcome class of the verifier ("pass", "syntax", "mismatch" ...).
+        message: What the tool said, shortened; untrusted text.
+        answer: What was extracted from the completion and judged.
+        meta: Further measurements of the scorer.
+    """
+
+    prompt_id: str
+    index: int
+    completion: str
+    policy: str
+    value: float
+    passed: bool | None = None
+    outcome: str = ""
+    message: str = ""
+    answer: str = ""
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+
+class RankedExample(Record):
+    """A prompt with scored responses to learn from (supervised, ranking or both).
+
+    Attributes:
+        responses: Candidate answers.
+        scores: One score per response, higher is better.
+        target: Index of the response whose likelihood is raised, or None for ranking only.
+        sources: Where each response came from ("reference" or a policy version).
+    """
+
+    prompt_id: str
+    messages: list[Message]
+    responses: list[str]
+    scores: list[float]
+    target: int | None
+    sources: list[str] = Field(default_factory=list)
+
+
+class ModelRef(Record):
+    """How to load a model: a base and, if trained as LoRA, one adapter on it.
+
+    Attributes:
+        base: Local folder with the weights and the tokenizer.
+        adapter: Local folder of a PEFT adapter on `base`, or None.
+        version: Role and version, for example "policy@0" for the start model.
+        digest: Hash that identifies these weights; two refs with one digest are one model.
+    """
+
+    base: str
+    adapter: str | None = None
+    version: str
+    digest: str

@@ -1,0 +1,168 @@
+"""Registry of components: stages, samplers, scorers, selectors, methods, sources.
+
+A component is a pydantic class: its fields are its options in YAML, its methods do the
+work. It registers under (group, name), built-in modules by being listed here, other
+packages through the entry point group ``itercli.plugins``, a user's own files through
+``plugins:`` in the recipe. Component modules import nothing heavy at the top: planning
+reads them, only workers run them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+GROUPS = ("stage", "source", "sampler", "scorer", "selector", "method")
+
+# Modules that register the built-in components; importing one must stay cheap.
+BUILTIN = (
+    "itercli.stages.prompts",
+    "itercli.stages.sample",
+    "itercli.stages.score",
+    "itercli.stages.select",
+    "itercli.stages.train",
+    "itercli.stages.evaluate",
+    "itercli.sampling.specs",
+    "itercli.training.methods",
+    "itercli.verifiers.verilog",
+    "itercli.data.sources",
+    "itercli.data.rtl_tasks",
+    "itercli.data.verilogeval",
+    "itercli.data.rtlcoder",
+    "itercli.papers.itertl",
+)
+
+
+def how(default: Any = ..., **kwargs: Any) -> Any:
+    """A pydantic field that changes how a stage runs, not what it produces.
+
+    Such fields (devices, batch sizes, workers) are left out of stage keys.
+    """
+    return Field(default, json_schema_extra={"how": True}, **kwargs)
+
+
+class Component(BaseModel):
+    """Base of everything that a recipe can name.
+
+    Class attributes:
+        NAME: Name in recipes, set by `register`.
+        VERSION: Raise it when the same options start to give different results: it is
+            part of the stage key, so artifacts of the old code are not reused.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    NAME: ClassVar[str] = ""
+    GROUP: ClassVar[str] = ""
+    VERSION: ClassVar[int] = 1
+    SOURCE_DIGEST: ClassVar[str | None] = None
+
+    def key_params(self) -> dict[str, Any]:
+        """The options that change the result, nested components included."""
+        params: dict[str, Any] = {"name": self.NAME, "version": self.VERSION}
+        if self.SOURCE_DIGEST:
+            params["code"] = self.SOURCE_DIGEST
+        for field, info in type(self).model_fields.items():
+            extra = info.json_schema_extra
+            if isinstance(extra, dict) and extra.get("how"):
+                continue
+            value = getattr(self, field)
+            params[field] = _key_value(value)
+        return params
+
+
+def _key_value(value: Any) -> Any:
+    if isinstance(value, Component):
+        return value.key_params()
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {str(k): _key_value(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_key_value(v) for v in value]
+    return value
+
+
+C = TypeVar("C", bound=type[Component])
+_components: dict[tuple[str, str], type[Component]] = {}
+_plugin_digest: str | None = None
+
+
+def register(group: str, name: str) -> Callable[[C], C]:
+    """Class decorator: makes a component known under `name`.
+
+    Raises:
+        ValueError: Unknown group, or the name is taken by another class.
+    """
+    if group not in GROUPS:
+        raise ValueError(f"unknown component group {group!r}; one of {', '.join(GROUPS)}")
+
+    def decorate(cls: C) -> C:
+        known = _components.get((group, name))
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"{group} {name!r} is already registered by {known.__module__}.{known.__qualname__}")
+        cls.NAME, cls.GROUP = name, group
+        if _plugin_digest:
+            cls.SOURCE_DIGEST = _plugin_digest
+        _components[group, name] = cls
+        return cls
+
+    return decorate
+
+
+@cache
+def load_builtin() -> None:
+    """Import the built-in components and those of installed plug-in packages."""
+    from importlib.metadata import entry_points
+
+    for module in BUILTIN:
+        importlib.import_module(module)
+    for entry in entry_points(group="itercli.plugins"):
+        entry.load()
+
+
+def load_plugin(path: Path) -> None:
+    """Import a user's Python file so that the components in it register.
+
+    The file's hash becomes part of the keys of every stage that uses them.
+    """
+    global _plugin_digest
+    load_builtin()
+    path = path.resolve()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    name = f"itercli_plugin_{path.stem}_{digest}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    _plugin_digest = digest
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        _plugin_digest = None
+
+
+def names(group: str) -> list[str]:
+    """All registered names of a group, sorted."""
+    load_builtin()
+    return sorted(n for g, n in _components if g == group)
+
+
+def find(group: str, name: str) -> type[Component] | None:
+    """The component class, or None."""
+    load_builtin()
+    return _components.get((group, name))

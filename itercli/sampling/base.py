@@ -1,0 +1,116 @@
+"""The sampler protocol: one policy at a time, finished completions stream out.
+
+A sampler is built once per worker and outlives iterations: `load` switches the policy,
+`generate` draws. A completion is determined by (policy, prompt, its own seed, sampling
+parameters); what else is in the batch, the order of requests and restarts must not
+matter (exactly so for `transformers` on CPU; engines whose numerics depend on the batch
+say so).
+
+This module imports nothing heavy: stages use its types on the light floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from itercli.records import Message, ModelRef
+from itercli.registry import Component
+
+
+class SamplingParams(BaseModel):
+    """How to draw a completion.
+
+    Attributes:
+        temperature: Softmax temperature; 0 is greedy.
+        top_p: Nucleus mass in (0, 1]; 1 switches it off.
+        top_k: Number of tokens kept; 0 switches it off.
+        max_new_tokens: Token budget, the end-of-turn token included.
+        stop: Strings that end the completion; they are not part of it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(0.8, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    max_new_tokens: int = Field(512, ge=1)
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion to draw.
+
+    Attributes:
+        key: Identity of the row, (prompt id, sample index); returned with the result.
+        seed: The completion's own seed, 63 bits.
+        continue_final: Continue the last (assistant) message instead of opening a new turn.
+    """
+
+    key: tuple[str, int]
+    messages: tuple[Message, ...]
+    seed: int
+    params: SamplingParams
+    continue_final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A finished completion. `text` is without special tokens and stop strings."""
+
+    key: tuple[str, int]
+    text: str
+    finish: Literal["stop", "length", "error"]
+    tokens: int
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class Sampler(Protocol):
+    """Draws completions from one policy at a time; lives in a worker process."""
+
+    def load(self, model: ModelRef) -> dict[str, Any]:
+        """Make `model` the policy that answers; cheap if its base is loaded already.
+
+        Ends with a probe that proves the switch: greedy continuations (or log-probs) of a
+        fixed prompt under the new policy, compared with what that policy gave before if it
+        was seen before, and with the previous policy if the digests differ.
+
+        Returns:
+            What to log: seconds, how the switch was done, probe result.
+
+        Raises:
+            SamplerError: The model can't be loaded, or the probe shows the old policy.
+        """
+        ...
+
+    def generate(self, requests: Iterable[Request], stopping: Callable[[], bool]) -> Iterator[Sampled]:
+        """Yield completions as they finish, in any order, until all are done or `stopping()`.
+
+        Raises:
+            SamplerError: A prompt does not fit into the context; the key is named.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        ...
+
+
+class SamplerError(RuntimeError):
+    """Sampling can't go on; the message names the request or model and the fix."""
+
+
+class SamplerSpec(Component):
+    """Options of a sampler; `build` runs in a worker and may import heavy modules."""
+
+    def build(self) -> Sampler:
+        """Create the sampler without a model loaded."""
+        raise NotImplementedError
+
+    def resolve(self) -> SamplerSpec:
+        """The sampler that really runs on this machine (see `auto`); light."""
+        return self
