@@ -1,0 +1,113 @@
+"""The training protocol: examples and a start model in, a new model out, resumable.
+
+Options live in pydantic classes (light); `Method.train` runs in a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from itercli.records import ModelRef, Record
+from itercli.registry import Component, how
+
+
+class LoraSpec(BaseModel):
+    """LoRA adapter shape (peft `LoraConfig`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    r: int = Field(16, ge=1, description="Rank.")
+    alpha: int = Field(32, ge=1, description="Scale numerator: updates are scaled by alpha / r.")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = Field("all-linear", description="Module names or 'all-linear'.")
+
+
+class TrainingSpec(Component):
+    """Optimisation options shared by all methods (`training:` in recipes)."""
+
+    tuning: Literal["full", "lora"] = "lora"
+    lora: LoraSpec = LoraSpec()
+    lr: float = Field(1e-5, gt=0)
+    epochs: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="Optimizer steps; overrides epochs.")
+    batch_size: int = Field(16, ge=1, description="Examples (prompts) per optimizer step.")
+    micro_batch_size: int = how(
+        default=4, ge=1, description="Examples per forward pass; only trades memory for speed."
+    )
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup_ratio: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_length: int = Field(1024, ge=8, description="Longest prompt + response in tokens.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 autocast on CUDA, float32 on CPU (bf16 is ten times slower there)."
+    )
+    gradient_checkpointing: bool = how(default=False)
+    threads: int = how(default=1, ge=1, description="CPU threads; 2 on a busy machine can be slower than 1.")
+    checkpoint_seconds: float = how(default=30.0, gt=0, description="Save a checkpoint about this often.")
+    checkpoint_steps: int | None = how(default=None, ge=1, description="Also save every so many steps.")
+
+
+@dataclass(slots=True)
+class TrainJob:
+    """Everything a method needs; it knows nothing of runs, stores and recipes.
+
+    Attributes:
+        examples: Rows to learn from, in a fixed order.
+        start: Model that training starts from. If it carries an adapter and tuning is LoRA,
+            that adapter is trained on; with full tuning it is merged first.
+        reference: Frozen reference model for methods that have one, else None.
+        seed: Seeds data order, dropout and initial adapter weights.
+        work: Scratch folder that survives restarts; checkpoints go to `work/checkpoints`.
+        out: Folder for the new model: `adapter/` (LoRA) or `weights/` (full, with tokenizer).
+        stopping: True once the stage should stop: finish the step, save a checkpoint,
+            raise `Interrupted`.
+        report: Called with (steps done, steps in all, metrics) after each optimizer step.
+    """
+
+    examples: Sequence[Record]
+    start: ModelRef
+    reference: ModelRef | None
+    training: TrainingSpec
+    seed: int
+    work: Path
+    out: Path
+    stopping: Callable[[], bool]
+    report: Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(slots=True)
+class TrainResult:
+    """What came out: steps taken (asserted to equal those planned), metrics, counts."""
+
+    steps: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Interrupted(Exception):
+    """Work stopped on request with its state saved; not an error."""
+
+
+class Method(Component):
+    """A way to train. Class attributes say what it consumes, for the planner's checks."""
+
+    EXAMPLES: ClassVar[type[Record]]
+    USES_REFERENCE: ClassVar[bool] = False
+
+    def train(self, job: TrainJob) -> TrainResult:
+        """Train and leave the model in `job.out`.
+
+        Raises:
+            Interrupted: `job.stopping()` became true; a checkpoint was saved.
+        """
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """Options for logs."""
+        return self.model_dump(mode="json")
