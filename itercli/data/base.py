@@ -1,0 +1,131 @@
+"""What a data source is, and the one error it raises.
+
+A source turns files as their authors publish them into `Prompt` rows. Planning asks only
+for its `fingerprint`, so constructing one must not read the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from itercli.records import Prompt
+from itercli.registry import Component
+
+
+class DataError(ValueError):
+    """A data file that is missing or malformed.
+
+    Args:
+        path: The file or folder.
+        line: 1-based line, or None where the whole file is meant.
+        what: What was found.
+        fix: What the user can do about it.
+    """
+
+    def __init__(self, path: Path | str, line: int | None, what: str, fix: str) -> None:
+        self.path, self.line, self.what, self.fix = Path(path), line, what, fix
+        where = f"{path}:{line}" if line is not None else str(path)
+        super().__init__(f"{where}: {what}. {fix}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.path, self.line, self.what, self.fix))
+
+
+class Source(Component):
+    """Base of all sources; relative paths resolve against the working directory."""
+
+    @abstractmethod
+    def prompts(self) -> Iterator[Prompt]:
+        """The prompts, in a fixed order, with ids that are stable across runs.
+
+        Raises:
+            DataError: A file is missing or malformed.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, str]:
+        """Content hash of each file that `prompts` reads, for the stage key.
+
+        Names are the files' names without their folders, so moving a data set does not
+        change the key.
+
+        Raises:
+            DataError: A file is missing.
+        """
+
+
+def hash_files(files: Iterable[Path]) -> dict[str, str]:
+    """sha256 of each file, keyed by file name (two of one name are told apart by a number)."""
+    hashes: dict[str, str] = {}
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise unreadable(path, error) from error
+        name, n = path.name, 1
+        while name in hashes:
+            n += 1
+            name = f"{path.name}#{n}"
+        hashes[name] = digest
+    return hashes
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The DataError for a file that cannot be opened."""
+    if isinstance(error, FileNotFoundError):
+        return DataError(path, None, "no such file", f"Check the path; it is relative to {Path.cwd()}")
+    if isinstance(error, IsADirectoryError):
+        return DataError(path, None, "is a folder, not a file", "Name one file in it")
+    return DataError(path, None, f"cannot be read ({error.strerror or error})", "Check its permissions")
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file; a byte order mark is dropped.
+
+    Raises:
+        DataError: The file is missing, unreadable or not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        raise DataError(path, None, f"not UTF-8 (byte {error.start})", "Convert it to UTF-8") from error
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Objects of a JSON Lines file with their 1-based line numbers; blank lines are skipped.
+
+    Raises:
+        DataError: The file is missing, or a line is not a JSON object.
+    """
+    # Only "\n" ends a line: str.splitlines() would also split inside JSON strings at U+2028.
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(path, number, f"not JSON ({error})", "Each line must hold one JSON object") from error
+        if not isinstance(row, dict):
+            raise DataError(path, number, f"a JSON {type(row).__name__}", "Each line must hold one JSON object")
+        yield number, row
+
+
+def string_field(path: Path, line: int | None, row: dict[str, Any], name: str) -> str:
+    """The text under `name`.
+
+    Raises:
+        DataError: It is missing or not text.
+    """
+    value = row.get(name)
+    if isinstance(value, str):
+        return value
+    found = f"{name!r} is a {type(value).__name__}" if name in row else f"no {name!r}; has {', '.join(map(repr, row))}"
+    raise DataError(path, line, found, f"Give {name!r} as text")
