@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from itercli.data.base import Source
 from itercli.data.rtl_tasks.bench import make_bench
 from itercli.data.rtl_tasks.bugs import inject_bug
 from itercli.data.rtl_tasks.collect import HELD_OUT_TEMPLATES, all_tasks, splits
 from itercli.data.rtl_tasks.task import TEMPLATES, TOP, Task, stable_hash
 from itercli.records import Message, Prompt
-from itercli.registry import Component, register
+from itercli.registry import register
 
 __all__ = [
     "HELD_OUT_TEMPLATES", "TEMPLATES", "RtlTasks", "Split", "Task", "all_tasks", "inject_bug", "make_bench",
@@ -54,7 +55,7 @@ def make_prompt(task: Task, wording: int, split: str, with_reference: bool = Tru
 
 
 @register("source", "rtl_tasks")
-class RtlTasks(Component):
+class RtlTasks(Source):
     """Procedural RTL tasks.
 
     The splits are fixed and disjoint in (template, parameters), whatever the seed:
@@ -92,6 +93,6 @@ class RtlTasks(Component):
         for task, w in chosen:
             yield make_prompt(task, w, self.split, (task.id, w) in kept)
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, str]:
         """What besides the options determines the content: nothing but the generator's code."""
-        return {"generator": self.VERSION}
+        return {"generator": str(self.VERSION)}

@@ -45,7 +45,8 @@ def _inversion(body: str, rng: random.Random) -> str:
 
 
 def _edge(body: str, rng: random.Random) -> str:
-    return _one(re.compile("posedge|negedge"), body, rng, lambda m: "negedge" if m[0] == "posedge" else "posedge")
+    return _one(re.compile("posedge|negedge"), body, rng,
+        lambda m: "negedge" if m[0] == "posedge" else "posedge")
 
 
 def _reset(body: str, rng: random.Random) -> str:
@@ -59,7 +60,8 @@ def _reset(body: str, rng: random.Random) -> str:
 
 
 def _ternary(body: str, rng: random.Random) -> str:
-    return _one(re.compile(r"\? ([~\w' +\-&|^]+) : ([~\w' +\-&|^]+)"), body, rng, lambda m: f"? {m[2]} : {m[1]}")
+    return _one(re.compile(r"\? ([~\w' +\-&|^]+) : ([~\w' +\-&|^]+)"), body, rng,
+        lambda m: f"? {m[2]} : {m[1]}")
 
 
 def _names(task: Task) -> Edit:
@@ -94,7 +96,8 @@ def inject_bug(task: Task, rng: random.Random) -> str:
     Returns:
         The full answer text; it always differs from the reference.
     """
-    edits: list[Edit] = [_operator, _operator, _off_by_one, _inversion, _edge, _reset, _ternary, _names(task), _syntax]
+    edits: list[Edit] = [_operator, _operator, _off_by_one, _inversion, _edge, _reset, _ternary,
+        _names(task), _syntax]
     rng.shuffle(edits)
     for edit in edits:
         body = edit(task.body, rng)

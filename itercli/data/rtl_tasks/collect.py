@@ -5,7 +5,12 @@ from __future__ import annotations
 from functools import cache
 
 # Importing the template modules registers their templates.
-from itercli.data.rtl_tasks import templates_arith, templates_logic, templates_seq  # noqa: F401
+from itercli.data.rtl_tasks import (  # noqa: F401
+    templates_arith,
+    templates_logic,
+    templates_reg,
+    templates_seq,
+)
 from itercli.data.rtl_tasks.task import TEMPLATES, Task, stable_hash
 
 # A template with hundreds of parameter choices must not drown the others.

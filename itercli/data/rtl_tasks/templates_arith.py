@@ -20,7 +20,8 @@ def mux2() -> Cases:
     for w, one, (a, b, y) in product(WIDTHS, (0, 1), NAMES):
         hit, other = (a, b) if one == 0 else (b, a)
         yield case(
-            {"w": w, "one": one, "n": y}, [("sel", 1), (a, w), (b, w)], [(y, w)], f"assign {y} = sel ? {hit} : {other};",
+            {"w": w, "one": one, "n": y}, [("sel", 1), (a, w), (b, w)], [(y, w)],
+            f"assign {y} = sel ? {hit} : {other};",
             [f"A 2-to-1 multiplexer, {plural(w)}: {y} is {hit} when sel is 1, else {other}.",
              f"Select {hit} if sel is 1 and {other} if sel is 0; the {w}-bit output is {y}.",
              f"When sel is 0 output {y} is {other}, otherwise {hit}."])
@@ -61,7 +62,8 @@ def mux_inv() -> Cases:
             {"w": w, "one": one, "keep": keep}, [("sel", 1), ("a", w), ("b", w)], [("y", w)],
             f"assign y = sel ? {arms[0]} : {arms[1]};",
             [f"When sel is {one} output y is the inverse of {other}, otherwise {keep} ({plural(w)}).",
-             f"Select the inverse of {other} if sel is {one} and {keep} if sel is {1 - one}; the {w}-bit output is y.",
+             f"Select the inverse of {other} if sel is {one} and {keep} if sel is {1 - one}; the {w}-bit "
+             f"output is y.",
              f"Output y is {keep} when sel is {1 - one}, else the inverse of {other}."])
 
 
@@ -72,8 +74,10 @@ def demux2() -> Cases:
         yield case(
             {"w": w, "one": one}, [("sel", 1), ("a", w)], [("y", w), ("z", w)],
             [f"assign {one} = sel ? a : {w}'d0;", f"assign {zero} = sel ? {w}'d0 : a;"],
-            [f"A demultiplexer, {plural(w)}: a goes to {one} when sel is 1, else to {zero}; the other output is 0.",
-             f"Route the {w}-bit input a to {zero} if sel is 0 and to {one} if sel is 1. The other output is 0.",
+            [f"A demultiplexer, {plural(w)}: a goes to {one} when sel is 1, else to {zero}; the other "
+             f"output is 0.",
+             f"Route the {w}-bit input a to {zero} if sel is 0 and to {one} if sel is 1. The other output "
+             f"is 0.",
              f"When sel is 1 {one} is a and {zero} is 0, otherwise {zero} is a and {one} is 0."])
 
 
@@ -105,7 +109,8 @@ def add_carry() -> Cases:
 def add_const() -> Cases:
     for w, k, op in product((4, 6, 8, 12), (1, 2, 3, 4, 5, 7, 9, 10, 13), ("+", "-")):
         yield case(
-            {"w": w, "k": k, "op": "add" if op == "+" else "sub"}, [("a", w)], [("y", w)], f"assign y = a {op} {w}'d{k};",
+            {"w": w, "k": k, "op": "add" if op == "+" else "sub"}, [("a", w)], [("y", w)],
+            f"assign y = a {op} {w}'d{k};",
             [f"{'Add' if op == '+' else 'Subtract'} {k} {'to' if op == '+' else 'from'} the {w}-bit input a.",
              f"Output y is a {'plus' if op == '+' else 'minus'} {k}, {plural(w)}.",
              f"Compute a {op} {k}; the result is y."])
@@ -136,7 +141,8 @@ def mul_const() -> Cases:
 def compare() -> Cases:
     for (op, words), w, (a, b, y) in product(COMPARE.items(), (2, 3, 4, 5, 6, 8, 12), NAMES):
         yield case(
-            {"op": words.replace(" ", "_"), "w": w, "n": y}, [(a, w), (b, w)], [(y, 1)], f"assign {y} = {a} {op} {b};",
+            {"op": words.replace(" ", "_"), "w": w, "n": y}, [(a, w), (b, w)], [(y, 1)],
+            f"assign {y} = {a} {op} {b};",
             [f"Output {y} is 1 when {a} is {words} {b} ({plural(w)}, unsigned).",
              f"Compare the {w}-bit inputs: {y} tells if {a} is {words} {b}.",
              f"Set {y} if {a} is {words} {b}, else clear it."])
@@ -146,7 +152,8 @@ def compare() -> Cases:
 def compare_const() -> Cases:
     for (op, words), w, k in product(COMPARE.items(), (4, 6, 8), (3, 5, 6, 9, 10, 12)):
         yield case(
-            {"op": words.replace(" ", "_"), "w": w, "k": k}, [("a", w)], [("y", 1)], f"assign y = a {op} {w}'d{k};",
+            {"op": words.replace(" ", "_"), "w": w, "k": k}, [("a", w)], [("y", 1)],
+            f"assign y = a {op} {w}'d{k};",
             [f"Output y is 1 when the {w}-bit input a is {words} {k}.",
              f"Compare a with the constant {k}: y tells if a is {words} {k}.",
              f"Set y if a is {words} {k}, else clear it."], corners=(k,))
@@ -190,7 +197,8 @@ def max2() -> Cases:
 def abs_diff() -> Cases:
     for w, (a, b, y) in product(WIDTHS[1:], NAMES):
         yield case(
-            {"w": w, "n": y}, [(a, w), (b, w)], [(y, w)], f"assign {y} = ({a} > {b}) ? {a} - {b} : {b} - {a};",
+            {"w": w, "n": y}, [(a, w), (b, w)], [(y, w)],
+            f"assign {y} = ({a} > {b}) ? {a} - {b} : {b} - {a};",
             [f"Output {y} is the absolute difference of {a} and {b} ({plural(w)}, unsigned).",
              f"Compute the distance of the {w}-bit inputs: the larger of {a} and {b} minus the smaller.",
              f"{y} is {a} - {b} when {a} is greater than {b}, else {b} - {a}."])
@@ -220,7 +228,8 @@ def priority() -> Cases:
         chain = " : ".join([f"{a}[{i}] ? {i}" for i in order] + [str(last)])
         yield case(
             {"w": w, "end": end, "n": y}, [(a, w)], [(y, (w - 1).bit_length())], f"assign {y} = {chain};",
-            [f"A priority encoder: {y} is the number of the {end} set bit of {a} ({plural(w)}); {last} if none.",
+            [f"A priority encoder: {y} is the number of the {end} set bit of {a} ({plural(w)}); {last} if "
+             f"none.",
              f"Find the {end} bit of the {w}-bit input {a} that is 1; {y} is its index, {last} if {a} is 0.",
              f"Priority encode {a}, {end} bit first, into {y}."])
 
@@ -252,7 +261,8 @@ def shift_const() -> Cases:
     for w, k, left, (a, y) in product((4, 6, 8, 12, 16), (1, 2, 3, 4), (1, 0), UNARY):
         side = "left" if left else "right"
         yield case(
-            {"w": w, "k": k, "side": side, "n": y}, [(a, w)], [(y, w)], f"assign {y} = {a} {'<<' if left else '>>'} {k};",
+            {"w": w, "k": k, "side": side, "n": y}, [(a, w)], [(y, w)],
+            f"assign {y} = {a} {'<<' if left else '>>'} {k};",
             [f"Shift the {w}-bit input {a} {side} by {k}, filling with zeros.",
              f"Output {y} is {a} shifted {side} by {plural(k)}.",
              f"Logical {side} shift of {a} by {k} into {y}, {plural(w)}."])
@@ -274,7 +284,8 @@ def shift_var() -> Cases:
 def shift_arith() -> Cases:
     for w, k in product((4, 5, 6, 7, 8, 10, 12, 16), (1, 2, 3)):
         yield case(
-            {"w": w, "k": k}, [("a", w)], [("y", w)], f"assign y = {{{{{k}{{a[{w - 1}]}}}}, a[{w - 1}:{k}]}};",
+            {"w": w, "k": k}, [("a", w)], [("y", w)],
+            f"assign y = {{{{{k}{{a[{w - 1}]}}}}, a[{w - 1}:{k}]}};",
             [f"Arithmetic right shift of the {w}-bit input a by {k}, keeping the sign.",
              f"Output y is a shifted right by {plural(k)} with the sign bit copied in ({plural(w)}).",
              f"Shift a right by {k} and fill with its top bit."])
@@ -285,8 +296,10 @@ def _rotate(left: bool) -> Cases:
     for w, k, (a, y) in product((4, 5, 6, 8, 12, 16), (1, 2, 3), UNARY):
         cut = w - k if left else k
         yield case(
-            {"w": w, "k": k, "n": y}, [(a, w)], [(y, w)], f"assign {y} = {{{a}[{cut - 1}:0], {a}[{w - 1}:{cut}]}};",
-            [f"Rotate the {w}-bit input {a} {side} by {k}.", f"Output {y} is {a} rotated {side} by {plural(k)}.",
+            {"w": w, "k": k, "n": y}, [(a, w)], [(y, w)],
+            f"assign {y} = {{{a}[{cut - 1}:0], {a}[{w - 1}:{cut}]}};",
+            [f"Rotate the {w}-bit input {a} {side} by {k}.",
+             f"Output {y} is {a} rotated {side} by {plural(k)}.",
              f"Rotate {a} {side} by {k} into {y}, {plural(w)}."])
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from itercli.data.rtl_tasks.task import case, plural, template
 
 Cases = Iterator[dict[str, Any]]
-GATES = {"and": "a & b", "or": "a | b", "xor": "a ^ b", "nand": "~(a & b)", "nor": "~(a | b)", "xnor": "~(a ^ b)"}
-SYMBOL = {"and": "&", "or": "|", "xor": "^", "nand": "&", "nor": "|", "xnor": "^"}
+GATES = {"and": "&", "or": "|", "xor": "^", "nand": "&", "nor": "|", "xnor": "^"}
 INVERTED = ("nand", "nor", "xnor")
 NAMES = (("a", "b", "y"), ("x", "y", "z"), ("in1", "in2", "out"))
 UNARY = (("a", "y"), ("in", "out"), ("x", "z"))
@@ -19,7 +18,7 @@ WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 
 def gate(op: str, *names: str) -> str:
     """Expression of a gate over any number of operands."""
-    text = f" {SYMBOL[op]} ".join(names)
+    text = f" {GATES[op]} ".join(names)
     return f"~({text})" if op in INVERTED else text
 
 
@@ -84,7 +83,7 @@ def bool_expr() -> Cases:
         s = [("NOT " if n else "") + v for n, v in zip((na, nb, nc), "abc", strict=True)]
         yield case(
             {"p": p, "q": q, "inv": f"{na}{nb}{nc}"}, [("a", 1), ("b", 1), ("c", 1)], [("y", 1)],
-            f"assign y = ({t[0]} {SYMBOL[p]} {t[1]}) {SYMBOL[q]} {t[2]};",
+            f"assign y = ({t[0]} {GATES[p]} {t[1]}) {GATES[q]} {t[2]};",
             [f"Output y is ({s[0]} {p.upper()} {s[1]}) {q.upper()} {s[2]}.",
              f"Implement the Boolean expression y = ({s[0]} {p.upper()} {s[1]}) {q.upper()} {s[2]}.",
              f"Compute ({s[0]} {p.upper()} {s[1]}) {q.upper()} {s[2]} and drive y with it."])
@@ -174,7 +173,8 @@ def reverse() -> Cases:
 
 @template("extend", "wiring")
 def extend() -> Cases:
-    for (w, big), sign in product([(w, b) for w in (2, 3, 4, 5, 6, 8) for b in (8, 10, 12, 16) if b > w], (0, 1)):
+    for (w, big), sign in product([(w, b) for w in (2, 3, 4, 5, 6, 8) for b in (8, 10, 12, 16) if b > w],
+            (0, 1)):
         fill = f"{{{big - w}{{a[{w - 1}]}}}}" if sign else f"{big - w}'d0"
         kind = "Sign" if sign else "Zero"
         yield case(
@@ -196,7 +196,7 @@ def replicate() -> Cases:
 @template("reduce", "reduction")
 def reduce() -> Cases:
     for op, w, (a, y) in product(GATES, (2, 3, 4, 5, 6, 8, 12, 16), UNARY):
-        sym = ("~" if op in INVERTED else "") + SYMBOL[op]
+        sym = ("~" if op in INVERTED else "") + GATES[op]
         yield case(
             {"op": op, "w": w, "n": y}, [(a, w)], [(y, 1)], f"assign {y} = {sym}{a};",
             [f"Output {y} is the {op.upper()} of all {plural(w)} of {a}.",
@@ -224,7 +224,8 @@ def popcount() -> Cases:
             {"w": w, "n": y}, [(a, w)], [(y, w.bit_length())],
             f"assign {y} = {' + '.join(f'{a}[{i}]' for i in range(w))};",
             [f"Count the ones in the {w}-bit input {a}; the number is {y}.",
-             f"Output {y} is the number of ones in {a} ({plural(w)}).", f"Population count of {a}, {plural(w)}."])
+             f"Output {y} is the number of ones in {a} ({plural(w)}).",
+             f"Population count of {a}, {plural(w)}."])
 
 
 @template("majority", "gates")

@@ -1,4 +1,4 @@
-"""Templates of clocked logic: registers, counters, shift registers, detectors, small FSMs."""
+"""Templates of counters, shift registers, edge and sequence detectors, small state machines."""
 
 from __future__ import annotations
 
@@ -7,92 +7,9 @@ from itertools import product
 from typing import Any
 
 from itercli.data.rtl_tasks.task import NO_RESET, RESETS, Reset, by_reset, case, flop, plural, template
-from itercli.data.rtl_tasks.templates_arith import COMPARE, OPS
+from itercli.data.rtl_tasks.templates_reg import DATA, WIDTHS
 
 Cases = Iterator[dict[str, Any]]
-WIDTHS = (2, 3, 4, 5, 6, 7, 8, 12, 16)
-DATA = (("d", "q"), ("in", "out"))
-
-
-def _dff(en: bool) -> Cases:
-    for w, r, (d, q) in product((1, *WIDTHS), (NO_RESET, *RESETS), DATA):
-        load = f"if (en) {q} <= {d};" if en else f"{q} <= {d};"
-        when = " when en is 1" if en else ""
-        yield case(
-            {"w": w, "r": r.kind, "n": q}, [*([("en", 1)] if en else []), (d, w)], [(q, w)],
-            flop(r, [f"{q} <= 0;"], [load]),
-            [f"A {w}-bit register {q} that loads {d} at the rising clock edge{when}{by_reset(r)}.",
-             f"At each rising edge of clk store {d} in {q}{when} ({plural(w)}){by_reset(r)}.",
-             f"{plural(w).capitalize()} of D flip-flop from {d} to {q}{when}{by_reset(r)}."], reset=r, reg=True)
-
-
-@template("dff", "register")
-def dff() -> Cases:
-    yield from _dff(False)
-
-
-@template("dff_enable", "register")
-def dff_enable() -> Cases:
-    yield from _dff(True)
-
-
-@template("dff_value", "register")
-def dff_value() -> Cases:
-    for w, v, r in product((4, 6, 8), (1, 2, 3, 5, 6, 7, 9, 10, 12, 15), RESETS):
-        yield case(
-            {"w": w, "v": v, "r": r.kind}, [("d", w)], [("q", w)], flop(r, [f"q <= {w}'d{v};"], ["q <= d;"]),
-            [f"A {w}-bit register q that loads d at the rising clock edge{by_reset(r)} to the value {v}.",
-             f"At each rising edge of clk store d in q ({plural(w)}){by_reset(r)} that sets q to {v}.",
-             f"D flip-flops from d to q{by_reset(r)}; reset value {v}."], reset=r, reg=True)
-
-
-@template("dff_falling", "register")
-def dff_falling() -> Cases:
-    for w, en, (d, q) in product((1, *WIDTHS), (0, 1), DATA):
-        when = " when en is 1" if en else ""
-        load = f"    if (en) {q} <= {d};" if en else f"    {q} <= {d};"
-        yield case(
-            {"w": w, "en": en, "n": q}, [*([("en", 1)] if en else []), (d, w)], [(q, w)],
-            ["always @(negedge clk)", load],
-            [f"A {w}-bit register {q} that loads {d} at the falling clock edge{when}.",
-             f"At each falling edge of clk store {d} in {q}{when} ({plural(w)}).",
-             f"{plural(w).capitalize()} of D flip-flop triggered by the falling edge, from {d} to {q}{when}."],
-            reset=NO_RESET, reg=True)
-
-
-@template("reg_op", "register")
-def reg_op() -> Cases:
-    for op, w, r in product(OPS, (2, 4, 8, 16), (NO_RESET, *RESETS)):
-        yield case(
-            {"op": op, "w": w, "r": r.kind}, [("a", w), ("b", w)], [("q", w)],
-            flop(r, ["q <= 0;"], [f"q <= a {OPS[op]} b;"]),
-            [f"At each rising edge of clk store a {op.upper()} b in q ({plural(w)}){by_reset(r)}.",
-             f"A {w}-bit register q that loads a {op.upper()} b at the rising clock edge{by_reset(r)}.",
-             f"Register the result a {op.upper()} b in q{by_reset(r)}."], reset=r, reg=True)
-
-
-@template("reg_compare", "register")
-def reg_compare() -> Cases:
-    for (op, words), w, r in product(COMPARE.items(), (2, 4, 8), RESETS[:2]):
-        yield case(
-            {"op": words.replace(" ", "_"), "w": w, "r": r.kind}, [("a", w), ("b", w)], [("q", 1)],
-            flop(r, ["q <= 0;"], [f"q <= a {op} b;"]),
-            [f"At each rising edge of clk store in q if a is {words} b ({plural(w)}){by_reset(r)}.",
-             f"A register q that is 1 after the rising clock edge when a is {words} b{by_reset(r)}.",
-             f"Compare a and b and register the result a {op} b in q{by_reset(r)}."], reset=r, reg=True)
-
-
-@template("reg_mux", "register")
-def reg_mux() -> Cases:
-    for w, one, r in product(WIDTHS, ("a", "b"), (NO_RESET, *RESETS[:2])):
-        zero = "b" if one == "a" else "a"
-        yield case(
-            {"w": w, "one": one, "r": r.kind}, [("sel", 1), ("a", w), ("b", w)], [("q", w)],
-            flop(r, ["q <= 0;"], [f"q <= sel ? {one} : {zero};"]),
-            [f"At each rising edge of clk store {one} in q if sel is 1, else {zero} ({plural(w)}){by_reset(r)}.",
-             f"A {w}-bit register q that loads {zero} when sel is 0 and {one} when sel is 1{by_reset(r)}.",
-             f"Register the selected input in q: {one} for sel 1, {zero} for sel 0{by_reset(r)}."], reset=r, reg=True)
-
 
 def _counter(up: bool, en: bool) -> Cases:
     side, op = ("up", "+") if up else ("down", "-")
@@ -148,7 +65,8 @@ def count_mod() -> Cases:
             flop(r, [f"{q} <= 0;"], [f"{q} <= ({q} == {n - 1}) ? 0 : {q} + 1;"]),
             [f"A counter {q} that counts from 0 to {n - 1} and starts again{by_reset(r)}.",
              f"A modulo {n} counter {q} ({plural(w)}){by_reset(r)}.",
-             f"{q} counts up at each rising clock edge and goes from {n - 1} to 0{by_reset(r)}."], reset=r, reg=True)
+             f"{q} counts up at each rising clock edge and goes from {n - 1} to 0{by_reset(r)}."], reset=r,
+             reg=True)
 
 
 @template("count_updown", "counter")
@@ -176,6 +94,24 @@ def count_load() -> Cases:
              f"Make a {w}-bit {side} counter q with load input d{by_reset(r)}."], reset=r, reg=True)
 
 
+def _pulse_divider(n: int, r: Reset) -> dict[str, Any]:
+    w = (n - 1).bit_length()
+    return case(
+        {"every": n, "r": r.kind}, [], [("tick", 1)],
+        [f"reg [{w - 1}:0] c;", *flop(r, ["c <= 0;"], [f"c <= (c == {n - 1}) ? 0 : c + 1;"]),
+         f"assign tick = c == {n - 1};"],
+        [f"Output tick is 1 in one of every {n} clock cycles{by_reset(r)}; the first is {n - 1} cycles "
+         f"after reset.",
+         f"A clock divider by {n}: tick is 1 while the counter is {n - 1}{by_reset(r)}.",
+         f"Pulse tick every {n} clocks, when a counter from 0 reaches {n - 1}{by_reset(r)}."], reset=r)
+
+
+@template("divider", "counter")
+def divider() -> Cases:
+    for n, r in product((3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 24), RESETS):
+        yield _pulse_divider(n, r)
+
+
 @template("shift_reg", "shift register")
 def shift_reg() -> Cases:
     for w, left, r in product(WIDTHS, (1, 0), (NO_RESET, *RESETS)):
@@ -185,7 +121,8 @@ def shift_reg() -> Cases:
         yield case(
             {"w": w, "side": side, "r": r.kind}, [("in", 1)], [("q", w)], flop(r, ["q <= 0;"], [step]),
             [f"A {w}-bit shift register q that shifts {side}, in enters at the {end} bit{by_reset(r)}.",
-             f"At each rising edge of clk shift q {side} by one and put in into the {end} bit ({plural(w)}){by_reset(r)}.",
+             f"At each rising edge of clk shift q {side} by one and put in into the {end} bit "
+             f"({plural(w)}){by_reset(r)}.",
              f"Make a {w}-bit {side} shift register with serial input in{by_reset(r)}."], reset=r, reg=True)
 
 
@@ -205,9 +142,11 @@ def rotate_reg() -> Cases:
 def johnson() -> Cases:
     for w, r in product(WIDTHS, RESETS):
         yield case(
-            {"w": w, "r": r.kind}, [], [("q", w)], flop(r, ["q <= 0;"], [f"q <= {{q[{w - 2}:0], ~q[{w - 1}]}};"]),
+            {"w": w, "r": r.kind}, [], [("q", w)],
+            flop(r, ["q <= 0;"], [f"q <= {{q[{w - 2}:0], ~q[{w - 1}]}};"]),
             [f"A {w}-bit Johnson counter q shifting left{by_reset(r)} to 0.",
-             f"At each rising edge of clk shift q left and put the inverse of its top bit in ({plural(w)}){by_reset(r)}.",
+             f"At each rising edge of clk shift q left and put the inverse of its top bit in "
+             f"({plural(w)}){by_reset(r)}.",
              f"Make a Johnson counter, {plural(w)}{by_reset(r)}."], reset=r, reg=True)
 
 
@@ -249,53 +188,6 @@ def edge_any() -> Cases:
     yield from _edge("rising or falling", "in ^ last")
 
 
-@template("toggle", "register")
-def toggle() -> Cases:
-    for w, t, r, q in product((1, 2, 3, 4, 8, 16), (0, 1), RESETS, ("q", "out")):
-        yield case(
-            {"w": w, "t": t, "r": r.kind, "n": q}, [("t", w)] if t else [], [(q, w)],
-            flop(r, [f"{q} <= 0;"], [f"{q} <= {q} ^ t;" if t else f"{q} <= ~{q};"]),
-            [f"A {w}-bit toggle flip-flop {q}{' that toggles where t is 1' if t else ''}{by_reset(r)}.",
-             f"At each rising edge of clk invert {q}{' where t is 1' if t else ''} ({plural(w)}){by_reset(r)}.",
-             f"{q} toggles at every clock{' in the bits where t is 1' if t else ''}{by_reset(r)}."], reset=r, reg=True)
-
-
-@template("accumulate", "register")
-def accumulate() -> Cases:
-    for w, en, r in product(WIDTHS, (0, 1), RESETS):
-        when = " when en is 1" if en else ""
-        yield case(
-            {"w": w, "en": en, "r": r.kind}, [*([("en", 1)] if en else []), ("d", w)], [("q", w)],
-            flop(r, ["q <= 0;"], ["if (en) q <= q + d;" if en else "q <= q + d;"]),
-            [f"A {w}-bit accumulator: q adds d at each rising clock edge{when}{by_reset(r)}.",
-             f"Add d to q at each rising edge of clk{when} ({plural(w)}){by_reset(r)}.",
-             f"Accumulate d in q{when}{by_reset(r)}."], reset=r, reg=True)
-
-
-@template("track", "register")
-def track() -> Cases:
-    for w, (kind, op), r in product(WIDTHS, (("largest", ">"), ("smallest", "<")), RESETS):
-        init = "q <= 0;" if op == ">" else "q <= -1;"
-        yield case(
-            {"w": w, "kind": kind, "r": r.kind}, [("d", w)], [("q", w)], flop(r, [init], [f"if (d {op} q) q <= d;"]),
-            [f"q holds the {kind} value of d seen since reset ({plural(w)}, unsigned){by_reset(r)}.",
-             f"Keep the {kind} {w}-bit d in q{by_reset(r)} to {'0' if op == '>' else 'all ones'}.",
-             f"Track the {kind} d: if d is {COMPARE[op]} q then store d in q{by_reset(r)}."], reset=r, reg=True)
-
-
-@template("latch_flag", "register")
-def latch_flag() -> Cases:
-    for first, r, q, (s, c) in product(("set", "clear"), RESETS, ("q", "flag"), (("set", "clr"), ("start", "stop"))):
-        step = [f"{q} <= ({q} | {s}) & ~{c};" if first == "clear" else f"{q} <= ({q} & ~{c}) | {s};"]
-        win = c if first == "clear" else s
-        yield case(
-            {"first": first, "r": r.kind, "n": f"{q}{s}"}, [(s, 1), (c, 1)], [(q, 1)], flop(r, [f"{q} <= 0;"], step),
-            [f"A flag {q} that {s} sets and {c} clears; {win} wins if both are 1{by_reset(r)}.",
-             f"{q} goes to 1 when {s} is 1 and to 0 when {c} is 1, {win} first{by_reset(r)}.",
-             f"Flip-flop {q} with inputs {s} (to 1) and {c} (to 0); {win} has priority{by_reset(r)}."],
-            reset=r, reg=True)
-
-
 @template("sequence", "detector")
 def sequence() -> Cases:
     for n, r in product((2, 3), RESETS):
@@ -304,8 +196,10 @@ def sequence() -> Cases:
             low = f"h[{n - 2}:0]" if n > 2 else "h[0]"
             yield case(
                 {"p": pattern, "r": r.kind}, [("in", 1)], [("y", 1)],
-                [f"reg [{n - 1}:0] h;", *flop(r, ["h <= 0;"], [f"h <= {{{low}, in}};"]), f"assign y = h == {n}'b{pattern};"],
-                [f"Output y is 1 when the last {n} samples of in were {pattern}{by_reset(r)} of the history to 0.",
+                [f"reg [{n - 1}:0] h;", *flop(r, ["h <= 0;"], [f"h <= {{{low}, in}};"]),
+                 f"assign y = h == {n}'b{pattern};"],
+                [f"Output y is 1 when the last {n} samples of in were {pattern}{by_reset(r)} of the "
+                 f"history to 0.",
                  f"Detect the sequence {pattern} on in (oldest first), overlapping{by_reset(r)}.",
                  f"A detector of the pattern {pattern} on the serial input in{by_reset(r)}."], reset=r)
 
@@ -317,26 +211,11 @@ def fsm2() -> Cases:
         ret = f"{'~' if back else ''}in"
         yield case(
             {"go": go, "back": back, "out": out, "r": r.kind}, [("in", 1)], [("y", 1)],
-            ["reg s;", *flop(r, ["s <= 0;"], [f"s <= s ? {ret} : {leave};"]), f"assign y = {'s' if out else '~s'};"],
+            ["reg s;", *flop(r, ["s <= 0;"], [f"s <= s ? {ret} : {leave};"]),
+             f"assign y = {'s' if out else '~s'};"],
             [f"A machine with states A and B: A goes to B when in is {go}, B to A when in is {back}; "
              f"y is 1 in {'B' if out else 'A'}{by_reset(r)} to A.",
              f"Two states: leave A if in is {go}, leave B if in is {back}, output y is 1 in "
              f"{'B' if out else 'A'}{by_reset(r)} to state A.",
              f"FSM: from A to B on in {go}, from B to A on in {back}; y is {'1' if out else '0'} in B and "
              f"{'0' if out else '1'} in A{by_reset(r)} to A."], reset=r)
-
-
-def _pulse_divider(n: int, r: Reset) -> dict[str, Any]:
-    w = (n - 1).bit_length()
-    return case(
-        {"every": n, "r": r.kind}, [], [("tick", 1)],
-        [f"reg [{w - 1}:0] c;", *flop(r, ["c <= 0;"], [f"c <= (c == {n - 1}) ? 0 : c + 1;"]), f"assign tick = c == {n - 1};"],
-        [f"Output tick is 1 in one of every {n} clock cycles{by_reset(r)}; the first is {n - 1} cycles after reset.",
-         f"A clock divider by {n}: tick is 1 while the counter is {n - 1}{by_reset(r)}.",
-         f"Pulse tick every {n} clocks, when a counter from 0 reaches {n - 1}{by_reset(r)}."], reset=r)
-
-
-@template("divider", "counter")
-def divider() -> Cases:
-    for n, r in product((3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 24), RESETS):
-        yield _pulse_divider(n, r)
