@@ -1,0 +1,112 @@
+"""Content hash of a model folder, with a cache so that a second look costs no reading."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import time
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from itercli.models.known import cache_root
+
+# What changes the answers of a model. Optimizer states and read-mes don't.
+PATTERNS = (
+    "config*.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "spiece.model",
+    "chat_template*",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.bin",
+    "*.bin.index.json",
+)
+IGNORED = ("training_args.bin", "optimizer*", "scheduler*", "rng_state*")
+
+# A file changed this recently may change again without a new mtime: not cached.
+_SETTLED_NS = 2_000_000_000
+
+
+def model_files(folder: Path, code: bool = False) -> list[Path]:
+    """The files of a model folder that its digest covers, sorted by name.
+
+    Args:
+        folder: The model folder.
+        code: Also cover Python files (`trust_remote_code`).
+    """
+    patterns = (*PATTERNS, "*.py") if code else PATTERNS
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file()
+        and any(fnmatch(path.name, p) for p in patterns)
+        and not any(fnmatch(path.name, p) for p in IGNORED)
+    )
+
+
+def folder_digest(folder: Path, code: bool = False) -> str:
+    """ "sha256:..." over the names and contents of the files that matter.
+
+    File hashes are remembered by (path, size, mtime, inode) in the user's cache folder.
+
+    Raises:
+        OSError: A file can't be read.
+    """
+    folder = folder.resolve()
+    cache = _Cache()
+    total = hashlib.sha256()
+    for path in model_files(folder, code):
+        total.update(f"{path.name}\0{cache.file_hash(path)}\n".encode())
+    cache.save()
+    return f"sha256:{total.hexdigest()}"
+
+
+class _Cache:
+    """`digests.json`: {path: [size, mtime_ns, inode, sha256]}. Losing it costs only time."""
+
+    def __init__(self) -> None:
+        self.path = cache_root() / "digests.json"
+        self.entries: dict[str, list[Any]] = {}
+        self.dirty = False
+        with contextlib.suppress(OSError, ValueError):
+            loaded = json.loads(self.path.read_text("utf-8"))
+            if isinstance(loaded, dict):
+                self.entries = loaded
+
+    def file_hash(self, path: Path) -> str:
+        stat = path.stat()
+        identity = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        entry = self.entries.get(str(path))
+        if isinstance(entry, list) and entry[:3] == identity:
+            return str(entry[3])
+        digest = hash_file(path)
+        if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
+            self.entries[str(path)] = [*identity, digest]
+            self.dirty = True
+        return digest
+
+    def save(self) -> None:
+        if not self.dirty:
+            return
+        alive = {k: v for k, v in self.entries.items() if os.path.exists(k)}
+        # A read-only or full home must not stop a run: the cache only saves time.
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False) as out:
+                json.dump(alive, out)
+            os.replace(out.name, self.path)
+
+
+def hash_file(path: Path) -> str:
+    """Hex sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

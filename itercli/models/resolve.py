@@ -1,0 +1,141 @@
+"""From a model's name to its folder; pulls what is not here only when asked to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from itercli.models import hub
+from itercli.models.digest import folder_digest
+from itercli.models.known import KnownModel, find_known, is_model_folder, known
+from itercli.models.spec import ModelError, ModelNotFound, ModelSpec, ResolvedModel
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def resolve(spec: ModelSpec, download: bool = False) -> ResolvedModel:
+    """The local folder and digest of a model.
+
+    Looks for a known name, then a folder (relative to the current one), then a hub id in
+    the local hub cache. Without `download` it never touches the network.
+
+    Args:
+        spec: What the recipe says.
+        download: Pull the model if it is not here.
+
+    Raises:
+        ModelNotFound: It is not on this machine (and `download` is off), or is no model.
+        ModelError: The pull failed, or the spec makes no sense.
+    """
+    entry = find_known(spec.path)
+    if entry is not None:
+        _refuse_revision(spec, "a known model")
+        if entry.state in ("shipped", "pulled"):
+            return _from_folder(entry.path, spec, entry.state)
+        if entry.state == "available" and download:
+            return pull(entry.name)
+        raise _known_not_here(entry)
+
+    folder = Path(spec.path).expanduser()
+    if folder.is_dir():
+        _refuse_revision(spec, "a local folder")
+        _check_folder(folder)
+        return _from_folder(folder, spec, "folder")
+
+    if hub.is_hub_id(spec.path):
+        snapshot = hub.find_snapshot(spec.path, spec.revision)
+        if snapshot is None and download:
+            snapshot = hub.download(spec.path, spec.revision)
+        if snapshot is not None:
+            return _from_snapshot(snapshot)
+    raise _not_found(spec)
+
+
+def pull(name: str, revision: str | None = None, say: Callable[[str], None] = _say) -> ResolvedModel:
+    """Download a known model or a hub model; what is already here is not fetched again.
+
+    Args:
+        name: Known name or hub id.
+        revision: Branch, tag or commit of a hub id. A branch is looked up again on the hub.
+        say: Called with a line of progress now and then.
+
+    Raises:
+        ModelNotFound: Neither a known name nor a hub id.
+        ModelError: The download or the check of what was downloaded failed.
+    """
+    spec = ModelSpec(path=name, revision=revision)
+    entry = find_known(name)
+    if entry is not None:
+        _refuse_revision(spec, "a known model")
+        if entry.state == "missing":
+            raise _known_not_here(entry)
+        if entry.state == "available":
+            from itercli.models.smollm2 import install
+
+            install(entry.path, say)
+        return resolve(spec)
+    if not hub.is_hub_id(name):
+        raise _not_found(spec)
+    say(f"downloading {name} to {hub.hub_cache()}")
+    return _from_snapshot(hub.download(name, revision))
+
+
+def _from_folder(folder: Path, spec: ModelSpec, source: str) -> ResolvedModel:
+    digest = folder_digest(folder, code=spec.trust_remote_code)
+    return ResolvedModel.model_validate({"path": folder.resolve(), "digest": digest, "source": source})
+
+
+def _from_snapshot(snapshot: hub.HubSnapshot) -> ResolvedModel:
+    digest = f"hub:{snapshot.repo}@{snapshot.commit}"
+    return ResolvedModel(path=snapshot.path, digest=digest, source="hub")
+
+
+def _refuse_revision(spec: ModelSpec, kind: str) -> None:
+    if spec.revision is not None:
+        raise ModelError(
+            f"revision {spec.revision!r} only applies to hub ids, but {spec.path!r} is {kind}: drop it"
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    if is_model_folder(folder):
+        if not hub.is_complete(folder):
+            raise ModelNotFound(f"{folder} has a config.json, but its weight files are not all there")
+        return
+    if (folder / "adapter_config.json").is_file():
+        raise ModelNotFound(
+            f"{folder} is a LoRA adapter, not a whole model; give the folder of its base or of a merged model"
+        )
+    raise ModelNotFound(f"{folder} is no model: it has no config.json; give the folder with the weights")
+
+
+def _known_not_here(entry: KnownModel) -> ModelNotFound:
+    if entry.state == "missing":
+        return ModelNotFound(
+            f"model {entry.name!r} should be in {entry.path} but is not: the installation is incomplete, "
+            "reinstall itercli"
+        )
+    return ModelNotFound(
+        f"model {entry.name!r} is not on this machine (looked in {entry.path}); "
+        f"run `iter models pull {entry.name}`"
+    )
+
+
+def _not_found(spec: ModelSpec) -> ModelNotFound:
+    names = [m.name for m in known()]
+    near = get_close_matches(spec.path.lower().replace("_", "-"), names, n=1, cutoff=0.5)
+    places = [f"known names: {', '.join(names)}", f"folder {Path(spec.path).expanduser().absolute()}"]
+    if hub.is_hub_id(spec.path):
+        revision = spec.revision or "main"
+        places.append(f"hub cache {hub.hub_cache()}, revision {revision}")
+        option = f" --revision {spec.revision}" if spec.revision else ""
+        fix = f"run `iter models pull {spec.path}{option}`, or give a local folder"
+    else:
+        fix = "give a known name, a local folder or a hub id (ORG/NAME)"
+    if near:
+        fix = f"did you mean {near[0]!r}? Else {fix}"
+    return ModelNotFound(f"model {spec.path!r} not found (looked at {'; '.join(places)}); {fix}")

