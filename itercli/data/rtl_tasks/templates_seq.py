@@ -11,6 +11,7 @@ from itercli.data.rtl_tasks.templates_reg import DATA, WIDTHS
 
 Cases = Iterator[dict[str, Any]]
 
+
 def _counter(up: bool, en: bool) -> Cases:
     side, op = ("up", "+") if up else ("down", "-")
     for w, r, q in product(WIDTHS, RESETS, ("q", "count")):
