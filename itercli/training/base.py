@@ -45,7 +45,7 @@ class TrainingSpec(Component):
     max_grad_norm: float = Field(1.0, gt=0)
     max_length: int = Field(1024, ge=8, description="Longest prompt + response in tokens.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 autocast on CUDA, float32 on CPU (bf16 is ten times slower there)."
+        "auto", description="auto: bfloat16 on CUDA, float32 on CPU (bf16 is ten times slower there)."
     )
     gradient_checkpointing: bool = how(default=False)
     threads: int = how(default=1, ge=1, description="CPU threads; 2 on a busy machine can be slower than 1.")

@@ -1,0 +1,175 @@
+"""From examples to batches: encoding, the plan of optimizer steps, padding.
+
+One item of the plan is one optimizer step, so a step always holds `batch_size` examples
+(the last of an epoch may hold fewer), and resuming means skipping whole items.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itercli.recipe.seeds import seed_for
+from itercli.records import RankedExample
+
+# Which candidates of an example have to be run, given scores and target; or why to drop it.
+Needed = Callable[[Sequence[float], int | None], "list[int] | str"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Prompt and response as tokens; the end-of-turn token belongs to the response."""
+
+    ids: np.ndarray
+    prompt_len: int
+
+    @property
+    def response_len(self) -> int:
+        """Number of target tokens."""
+        return len(self.ids) - self.prompt_len
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An encoded example: the candidates that enter its loss."""
+
+    prompt_id: str
+    rows: tuple[Row, ...]
+    scores: tuple[float, ...]
+    target: int | None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest candidate."""
+        return max(len(row.ids) for row in self.rows)
+
+
+def encode_groups(
+    examples: Iterable[RankedExample], tokenizer: Any, *, max_length: int, needed: Needed
+) -> tuple[list[Group], Counter[str]]:
+    """Encode examples; nothing is ever truncated.
+
+    A candidate longer than `max_length` is left out; if it is the target, or too little is
+    left to learn from, the example is dropped.
+
+    Returns:
+        The groups in the order of the examples, and counts: "examples", "dropped_REASON",
+        "candidates_too_long", "candidates_not_needed".
+    """
+    from itercli.sampling.prompting import encode_example
+
+    groups: list[Group] = []
+    counts: Counter[str] = Counter(examples=0)
+    for example in examples:
+        counts["examples"] += 1
+        chosen = needed(example.scores, example.target)
+        if isinstance(chosen, str):
+            counts[f"dropped_{chosen}"] += 1
+            continue
+        counts["candidates_not_needed"] += len(example.responses) - len(chosen)
+        rows: dict[int, Row] = {}
+        for i in chosen:
+            ids, prompt_len = encode_example(tokenizer, example.messages, example.responses[i])
+            if len(ids) <= max_length:
+                # Nothing predicts the very first token, so it can't be a target.
+                rows[i] = Row(np.asarray(ids, dtype=np.int32), max(prompt_len, 1))
+        if len(rows) < len(chosen):
+            counts["candidates_too_long"] += len(chosen) - len(rows)
+            if not rows or (example.target is not None and example.target not in rows):
+                counts["dropped_too_long"] += 1
+                continue
+            # With a candidate gone, the rest may no longer differ in score.
+            kept = list(rows)
+            target = None if example.target is None else kept.index(example.target)
+            again = needed([example.scores[i] for i in kept], target)
+            if isinstance(again, str):
+                counts["dropped_too_long"] += 1
+                continue
+            chosen = [kept[i] for i in again]
+        groups.append(
+            Group(
+                example.prompt_id,
+                tuple(rows[i] for i in chosen),
+                tuple(example.scores[i] for i in chosen),
+                None if example.target is None else chosen.index(example.target),
+            )
+        )
+    return groups, counts
+
+
+def plan_steps(
+    n: int, *, batch_size: int, epochs: float, max_steps: int | None, seed: int
+) -> list[list[int]]:
+    """Which examples each optimizer step takes.
+
+    Each epoch is a fresh permutation, seeded by (seed, epoch), cut into batches; the last
+    one of an epoch is smaller if `batch_size` does not divide `n`. A fraction of an epoch
+    is rounded up to whole steps.
+    """
+    if n < 1:
+        return []
+    per_epoch = math.ceil(n / batch_size)
+    total = max_steps if max_steps is not None else math.ceil(epochs * per_epoch)
+    steps: list[list[int]] = []
+    for epoch in range(math.ceil(total / per_epoch)):
+        order = list(range(n))
+        random.Random(seed_for(seed, "order", epoch)).shuffle(order)
+        steps += [order[i : i + batch_size] for i in range(0, n, batch_size)]
+    return steps[:total]
+
+
+def micro_batches(groups: Sequence[Group], size: int) -> Iterator[list[Group]]:
+    """Cut a step into forward passes of `size` examples of similar length, longest first.
+
+    Longest first so that a step that does not fit into memory fails at once.
+    """
+    ordered = sorted(groups, key=lambda g: -g.length)
+    for i in range(0, len(ordered), size):
+        yield ordered[i : i + size]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded rows of a forward pass.
+
+    Attributes:
+        input_ids: [rows, length], padded on the right.
+        labels: [rows, kept] next-token ids of the last `kept` positions; -100 outside responses.
+        kept: Number of positions, counted from the end, whose logits are needed.
+        tokens: Real tokens, padding not counted.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    kept: int
+    tokens: int
+
+
+def pad_rows(rows: Sequence[Row], device: torch.device) -> Batch:
+    """Pad rows on the right.
+
+    There is no attention mask: under causal attention a token never sees the padding on
+    its right, and without a mask attention takes its fast path. The padding id is 0, since
+    no label ever points at it.
+    """
+    length = max(len(r.ids) for r in rows)
+    first = min(r.prompt_len for r in rows) - 1
+    input_ids = np.zeros((len(rows), length), dtype=np.int64)
+    labels = np.full((len(rows), length), -100, dtype=np.int64)
+    for i, row in enumerate(rows):
+        input_ids[i, : len(row.ids)] = row.ids
+        labels[i, row.prompt_len - 1 : len(row.ids) - 1] = row.ids[row.prompt_len :]
+    return Batch(
+        torch.from_numpy(input_ids).to(device),
+        torch.from_numpy(np.ascontiguousarray(labels[:, first:])).to(device),
+        length - first,
+        sum(len(r.ids) for r in rows),
+    )

@@ -1,0 +1,138 @@
+"""Loading models for training and saving what came out, the same bytes each time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from itercli.records import ModelRef
+from itercli.training.base import LoraSpec
+
+
+def compute_dtype(dtype: str) -> torch.dtype:
+    """The dtype of `TrainingSpec.dtype`: auto is bfloat16 on CUDA and float32 elsewhere."""
+    if dtype == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+
+
+def load_tokenizer(ref: ModelRef) -> Any:
+    """The tokenizer beside the base weights."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(ref.base)
+
+
+def load_model(
+    ref: ModelRef, *, dtype: torch.dtype, lora: LoraSpec | None = None, trainable: bool = True, seed: int = 0
+) -> Any:
+    """Load a causal language model, on the CPU.
+
+    Args:
+        ref: Base weights and perhaps an adapter.
+        dtype: Of the base weights. Weights to be trained should be float32 (bf16 updates get
+            lost in rounding); adapters always are.
+        lora: Train an adapter of this shape: the one of `ref` if it has one, else a new one.
+            None: the adapter of `ref` is merged and all weights are the model's own.
+        trainable: False freezes everything.
+        seed: Draws the weights of a new adapter.
+
+    Raises:
+        ValueError: `ref` carries an adapter of another shape than `lora`.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a worker's output is a log file
+    model = AutoModelForCausalLM.from_pretrained(ref.base, dtype=dtype)
+    if lora is None:
+        if ref.adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, ref.adapter).merge_and_unload()
+    else:
+        model = _with_adapter(model, ref, lora, seed)
+    if not trainable:
+        model.requires_grad_(False)
+        model.eval()
+    elif lora is None:
+        model.requires_grad_(True)
+    return model
+
+
+def _with_adapter(model: Any, ref: ModelRef, lora: LoraSpec, seed: int) -> Any:
+    from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+
+    if ref.adapter is not None:
+        config = PeftConfig.from_pretrained(ref.adapter)
+        found = (getattr(config, "r", None), getattr(config, "lora_alpha", None))
+        if found != (lora.r, lora.alpha):
+            raise ValueError(
+                f"{ref.version} carries an adapter with r, alpha = {found[0]}, {found[1]}, but training.lora "
+                f"asks for {lora.r}, {lora.alpha}. Set training.lora to the adapter's values, or "
+                "tuning: full, which merges it."
+            )
+        config.lora_dropout = lora.dropout
+        return PeftModel.from_pretrained(model, ref.adapter, is_trainable=True, config=config)
+    targets = lora.target_modules
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    return get_peft_model(model, config)
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Save the adapter of a PEFT model, float32.
+
+    PEFT lists target modules in the order of a set, which differs between processes, and
+    adds a model card; both would make equal adapters differ in bytes.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    for key in ("target_modules", "exclude_modules", "modules_to_save"):
+        if isinstance(config.get(key), list):
+            config[key].sort()
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def save_weights(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Save all weights and the tokenizer.
+
+    Weights keep the dtype they were trained in, float32, even if the base was stored in
+    bfloat16: small updates of one iteration would be rounded away before the next.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes: trainable parameters (tied ones once) and saved buffers."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    tensors = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return tensors | {name: t for name, t in model.state_dict().items() if name not in parameters}
+
+
+def checksums(model: nn.Module) -> dict[str, tuple[float, float]]:
+    """A cheap fingerprint of the trained tensors, to see whether they moved."""
+    with torch.no_grad():
+        return {
+            name: (
+                t.sum(dtype=torch.float64).item(),
+                torch.linalg.vector_norm(t, ord=1, dtype=torch.float64).item(),
+            )
+            for name, t in trained_tensors(model).items()
+        }
