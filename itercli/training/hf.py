@@ -236,8 +236,9 @@ def training_arguments(spec: TrainingSpec, *, steps: int, seed: int, folder: Pat
         per_device_train_batch_size=1,
         gradient_accumulation_steps=1,
         learning_rate=spec.lr,
-        lr_scheduler_type=spec.schedule,
-        warmup_steps=math.ceil(spec.warmup_ratio * steps),
+        # The Trainer's plain "constant" takes no notice of warm-up.
+        lr_scheduler_type="constant_with_warmup" if spec.schedule == "constant" else spec.schedule,
+        warmup_steps=int(spec.warmup_ratio * steps),
         weight_decay=spec.weight_decay,
         max_grad_norm=spec.max_grad_norm,
         gradient_checkpointing=spec.gradient_checkpointing,

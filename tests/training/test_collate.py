@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from tiny import example, tiny_tokenizer
 
 from itercli.training.collate import Group, Row, encode_groups, micro_batches, pad_rows, plan_steps
 from itercli.training.methods import Ranking, Sft
-
-from tiny import example, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +75,8 @@ def test_sft_keeps_the_target_only(tokenizer):
 def test_plan_covers_each_epoch_once():
     plan = plan_steps(10, batch_size=4, epochs=2, max_steps=None, seed=1)
     assert [len(step) for step in plan] == [4, 4, 2, 4, 4, 2]
-    assert sorted(sum(plan[:3], [])) == sorted(sum(plan[3:], [])) == list(range(10))
+    for epoch in (plan[:3], plan[3:]):
+        assert sorted(i for step in epoch for i in step) == list(range(10))
     assert plan[:3] != plan[3:]
     assert plan == plan_steps(10, batch_size=4, epochs=2, max_steps=None, seed=1)
     assert plan != plan_steps(10, batch_size=4, epochs=2, max_steps=None, seed=2)

@@ -48,6 +48,7 @@ def tiny_llama(*, tied: bool = True, seed: int = 0, hidden: int = 32, layers: in
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    torch.set_num_threads(1)  # two threads on a busy machine are slower than one
     torch.manual_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(
