@@ -1,0 +1,68 @@
+"""Show every stage of every iteration: run, reuse or resume, and the reason."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from itercli.cli.common import add_recipe_arguments, emit, fail_recipe, load
+from itercli.recipe.errors import RecipeError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_recipe_arguments(parser)
+    parser.add_argument("--name", help="compare with this run instead of the one the recipe finds")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from itercli.engine.runs import Run
+    from itercli.engine.status import latest_keys, statuses
+    from itercli.recipe.plan import build_plan
+
+    try:
+        plan = build_plan(load(args))
+    except RecipeError as error:
+        return fail_recipe(error, args.json)
+    run_ = Run(Path(args.runs) / (args.name or plan.name))
+    status = statuses(plan, run_.store, latest_keys(plan, run_))
+    if args.json:
+        return emit(
+            "itercli.plan/1",
+            run=run_.name,
+            stages=[
+                {
+                    "node": n.id,
+                    "iteration": n.iteration,
+                    "uses": n.stage.NAME,
+                    "kind": n.kind,
+                    "key": n.key,
+                    "action": status[n.id].action,
+                    "reason": status[n.id].reason,
+                    "needs": n.needs,
+                    "models": {slot: use.label for slot, use in n.models.items()},
+                }
+                for n in plan.nodes.values()
+            ],
+        )
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{run_.name}", title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in ("stage", "action", "reason", "model", "key"):
+        table.add_column(column, overflow="fold")
+    style = {"run": "yellow", "reuse": "green", "resume": "cyan"}
+    for n in plan.nodes.values():
+        s = status[n.id]
+        models = ", ".join(dict.fromkeys(use.label for use in n.models.values()))
+        table.add_row(n.id, Text(s.action, style[s.action]), Text(s.reason), Text(models), n.key[:8])
+    console = Console()
+    console.print(table)
+    counts = {a: sum(s.action == a for s in status.values()) for a in style}
+    console.print(", ".join(f"{n} to {a}" for a, n in counts.items() if n))
+    for line in plan.notes:
+        console.print(line, highlight=False)
+    return 0

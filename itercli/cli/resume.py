@@ -1,0 +1,43 @@
+"""Continue an interrupted run, by default the newest one, with the recipe it was started with."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from itercli.cli.common import add_runs_argument, fail, fail_recipe
+from itercli.recipe.errors import RecipeError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("run_name", nargs="?", metavar="RUN", help="name, its beginning, or path (newest)")
+    parser.add_argument("--plain", action="store_true", help="plain lines instead of a live display")
+    add_runs_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from itercli.engine.execute import execute
+    from itercli.engine.runs import find_run
+    from itercli.recipe.compose import load_yaml
+    from itercli.recipe.plan import build_plan
+    from itercli.recipe.schema import check
+
+    try:
+        found = find_run(args.runs, args.run_name)
+        config = found.path / "config.yaml"
+        raw = load_yaml(config)
+        plan = build_plan(check(raw, base=Path.cwd(), locate=lambda key: str(config)), download=True)
+    except LookupError as error:
+        return fail(error)
+    except RecipeError as error:
+        return fail_recipe(error)
+    return execute(
+        plan,
+        root=found.root,
+        name=found.name,
+        overrides=found.info.get("overrides", []),
+        again=f"iter resume {found.name}",
+        plain=args.plain,
+    )

@@ -1,0 +1,58 @@
+"""Check recipes completely: one with its overrides, a file, or all that are shipped and yours.
+
+Nothing is run and nothing heavy is imported. All problems are reported at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from itercli.cli.common import add_recipe_arguments, emit, fail_recipe, load
+from itercli.recipe.errors import RecipeError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_recipe_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from itercli.recipe.compose import options
+    from itercli.recipe.plan import build_plan
+
+    named = [o for o in args.overrides if "=" not in o]
+    overrides = [o for o in args.overrides if "=" in o]
+    if named:  # `iter validate itertl my.yaml` is what people type
+        targets = [[f"recipe={n}", *overrides] for n in named]
+    elif any(o.startswith("recipe=") for o in overrides):
+        targets = [overrides]
+    else:
+        try:
+            targets = [[f"recipe={n}", *overrides] for n in options("recipe", args.recipes)]
+        except RecipeError as error:
+            return fail_recipe(error, args.json)
+    failed: list[RecipeError] = []
+    valid = []
+    for target in targets:
+        args.overrides = target
+        try:
+            plan = build_plan(load(args))
+            valid.append({"recipe": target[0].partition("=")[2], "stages": len(plan.nodes)})
+        except RecipeError as error:
+            error.recipe = error.recipe or target[0].partition("=")[2]
+            failed.append(error)
+    if args.json:
+        emit(
+            "itercli.validate/1",
+            valid=valid,
+            invalid=[{"recipe": e.recipe, "problems": [p.to_json() for p in e.problems]} for e in failed],
+        )
+    else:
+        for entry in valid:
+            print(f"ok       {entry['recipe']} ({entry['stages']} stages)")
+        for error in failed:
+            print(f"invalid  {error.recipe}\n")
+            fail_recipe(error)
+    return 2 if failed else 0

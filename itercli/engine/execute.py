@@ -1,0 +1,137 @@
+"""One `iter run`: lock the run's folder, run the plan, say how it ended.
+
+Exit codes: 0 done, 1 a stage failed, 3 another process runs this run, 130 and 143 after
+SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from itercli import __version__
+from itercli.engine.display import make_display
+from itercli.engine.files import Locked, write_atomic
+from itercli.engine.runner import RunFailed, RunInterrupted, Runner
+from itercli.engine.runs import Run
+from itercli.recipe.plan import Plan
+
+
+def execute(
+    plan: Plan, *, root: Path, name: str, overrides: list[str], again: str | None, plain: bool = False
+) -> int:
+    """Run a plan in `root/name` and return the exit code.
+
+    Args:
+        again: Command that continues the run; shown when it is interrupted.
+        plain: Print plain lines also on a terminal.
+    """
+    run = Run(Path(os.path.abspath(root)) / name)
+    again = again or f"iter resume {name}"
+    try:
+        with run.lock():
+            return _locked(plan, run, overrides, again, plain)
+    except Locked as error:
+        print(
+            f"error: run {name} is being run by {error.holder} already. Wait for it, or give this "
+            f"one another name with --name; stages they share are computed once",
+            file=sys.stderr,
+        )
+        return 3
+    except OSError as error:
+        print(f"error: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool) -> int:
+    from itercli.report.tables import closing
+
+    info = _info(plan, run, overrides)
+    display = make_display(plain)
+    runner = Runner(plan, run, display)
+    if info["state"] != "finished" or not run.info:
+        info["state"] = "running"
+        _save(run, plan, info)
+        run.event("run_started", pid=os.getpid(), argv=sys.argv, itercli=__version__)
+    code, message = 0, ""
+    started = time.monotonic()
+    try:
+        outcome = runner.execute()
+        info["state"] = "finished"
+        if outcome.stopped_early:
+            info["stopped_early"] = outcome.stopped_early
+            info["nodes"] = _nodes(runner.plan)
+    except RunInterrupted as error:
+        code, info["state"] = 128 + error.signum, "interrupted"
+        message = f"{error}; everything finished is kept. Go on with:\n  {again}"
+    except RunFailed as error:
+        code, info["state"] = 1, "failed"
+        info["error"] = str(error)
+        message = f"error: {error}\n\nEverything finished is kept. When it is mended, go on with:\n  {again}"
+    finally:
+        display.close()
+    if info != run.info:
+        if runner.outcome.ran or code:
+            info["updated"] = _now()
+        info["seconds"] = round(info.get("seconds", 0) + time.monotonic() - started, 1)
+        if code == 0:
+            info.pop("error", None)
+        if runner.outcome.ran or code or run.info.get("state") != info["state"]:
+            run.save(info)
+            run.event("run_ended", state=info["state"], ran=runner.outcome.ran, reused=runner.outcome.reused)
+    if message:
+        print(message, file=sys.stderr)
+    else:
+        closing(run, runner.outcome)
+    return code
+
+
+def _info(plan: Plan, run: Run, overrides: list[str]) -> dict[str, Any]:
+    """run.json of this attempt, on top of what earlier ones left."""
+    old = run.info
+    nodes = _nodes(plan)
+    same = old.get("nodes") == nodes or (old.get("stopped_early") and old.get("nodes", {}).items() <= nodes.items())
+    return {
+        "format": 1,
+        "recipe": plan.recipe.config.name,
+        "overrides": overrides,
+        "created": old.get("created") or _now(),
+        "updated": old.get("updated") or _now(),
+        "state": old.get("state", "new") if same else "new",
+        "seconds": old.get("seconds", 0),
+        "iterations": plan.recipe.config.iterations,
+        "headline": plan.recipe.config.headline,
+        "roles": {role: {"path": str(m.path), "digest": m.digest, "source": m.source} for role, m in plan.roots.items()},
+        "nodes": old["nodes"] if same else nodes,
+        **({"stopped_early": old["stopped_early"]} if same and "stopped_early" in old else {}),
+    }
+
+
+def _nodes(plan: Plan) -> dict[str, Any]:
+    return {
+        n.id: {
+            "kind": n.kind,
+            "key": n.key,
+            "uses": n.stage.NAME,
+            "iteration": n.iteration,
+            "needs": n.needs,
+            "models": {slot: use.label for slot, use in n.models.items()},
+        }
+        for n in plan.nodes.values()
+    }
+
+
+def _save(run: Run, plan: Plan, info: dict[str, Any]) -> None:
+    info["updated"] = _now()
+    text = yaml.safe_dump(plan.recipe.raw, sort_keys=False, allow_unicode=True)
+    write_atomic(run.path / "config.yaml", text.encode())
+    run.save(info)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

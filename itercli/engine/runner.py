@@ -1,0 +1,395 @@
+"""Run a plan: schedule nodes onto workers, resume, stream, stop in order.
+
+The runner is one thread that waits for messages. A node starts when its inputs are
+finished (or, for streamed slots, under way) and its worker is free. Everything durable is
+done by the workers in the store, so the runner can be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from itercli.engine.devices import gpu_count
+from itercli.engine.runs import Run
+from itercli.engine.status import Status, statuses
+from itercli.engine.workers import WorkerDied, WorkerProcess
+from itercli.recipe.plan import Node, Plan, build_plan, node_id
+
+TICK_SECONDS = 0.25
+
+
+class Display(Protocol):
+    """Shows what is going on; all calls come from the runner's thread."""
+
+    def planned(self, plan: Plan, status: dict[str, Status]) -> None:
+        """The plan is made, the run begins."""
+
+    def started(self, node: Node, status: Status) -> None:
+        """A node was given to a worker."""
+
+    def progress(self, node: Node, message: dict[str, Any]) -> None:
+        """A node made progress."""
+
+    def finished(self, node: Node, manifest: dict[str, Any], reused: bool) -> None:
+        """A node is done."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def close(self) -> None:
+        """The run ends."""
+
+
+class RunFailed(RuntimeError):
+    """A stage failed; what is finished stays."""
+
+
+class RunInterrupted(Exception):
+    """The run was stopped by a signal and can be continued."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+
+
+@dataclass
+class Outcome:
+    """What a run did: counts of nodes by action, and whether the loop ended early."""
+
+    ran: int = 0
+    reused: int = 0
+    stopped_early: str = ""
+    manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Runner:
+    """Executes one plan in one run folder."""
+
+    def __init__(self, plan: Plan, run: Run, display: Display) -> None:
+        self.plan = plan
+        self.run = run
+        self.display = display
+        self.config = plan.recipe.config
+        self.status: dict[str, Status] = {}
+        self.done: dict[str, dict[str, Any]] = {}
+        self.running: dict[str, WorkerProcess] = {}
+        self.workers: dict[str, WorkerProcess] = {}
+        self.tries: dict[str, int] = {}
+        self.outcome = Outcome()
+        self._selector = selectors.DefaultSelector()
+        self._logs: Path | None = None
+        self._signal = 0
+        self._failure: str = ""
+
+    def execute(self) -> Outcome:
+        """Run until everything is done.
+
+        Raises:
+            RunFailed: A stage failed or its worker died.
+            RunInterrupted: SIGINT or SIGTERM; a second one kills the workers at once.
+        """
+        self.status = statuses(self.plan, self.run.store)
+        self.display.planned(self.plan, self.status)
+        for node in list(self.plan.nodes.values()):
+            # The plan can get shorter on the way, see `_maybe_stop_early`.
+            if node.id in self.plan.nodes and self.status[node.id].action == "reuse":
+                manifest = self.run.store.entry(node.kind, node.key).manifest
+                assert manifest is not None
+                self._finish(node, manifest, reused=True)
+        if self._remaining():
+            with _signals(self._on_signal):
+                try:
+                    self._loop()
+                finally:
+                    self._close()
+        if self._failure:
+            raise RunFailed(self._failure)
+        if self._signal:
+            raise RunInterrupted(self._signal)
+        self.outcome.manifests = self.done
+        return self.outcome
+
+    # -- scheduling ---------------------------------------------------------------------
+
+    def _remaining(self) -> list[Node]:
+        return [n for n in self.plan.nodes.values() if n.id not in self.done]
+
+    def _loop(self) -> None:
+        while self._remaining():
+            if not self._signal and not self._failure:
+                self._start_ready()
+            if not self.running:
+                if self._signal or self._failure:
+                    return
+                if self._remaining():
+                    raise RunFailed(f"nothing can run, but {self._remaining()[0].id} is not done")
+                return
+            for key, _ in self._selector.select(TICK_SECONDS):
+                self._receive(key.data)
+            self._watch()
+
+    def _start_ready(self) -> None:
+        busy = {w.kind for w in self.running.values()}
+        for node in self._remaining():
+            kind = node.stage.WORKER
+            if node.id in self.running or kind in busy or not self._ready(node):
+                continue
+            if not self._make_room(kind):
+                continue
+            self._start(node)
+            busy.add(kind)
+
+    def _ready(self, node: Node) -> bool:
+        rule = self.config.stop
+        if rule is not None and node.scope != "before":
+            # Whether there is another iteration is decided by the last one's evaluation.
+            last = node.iteration if node.scope == "after" else node.iteration - 1
+            if last >= 1 and node_id("loop", last, rule.stage) not in self.done:
+                return False
+        for slot, ids in node.inputs.items():
+            for i in ids:
+                if i in self.done or (slot in node.stage.STREAMS and i in self.running):
+                    continue
+                return False
+        return all(m.node is None or m.node in self.done for m in node.models.values())
+
+    def _make_room(self, kind: str) -> bool:
+        """Free the GPU where sampling and training share one; False: not possible yet."""
+        rule = self.config.executor.colocate
+        exclusive = rule == "exit" or (rule == "auto" and gpu_count() == 1)
+        other = {"train": "sample", "sample": "train"}.get(kind)
+        if not exclusive or other not in self.workers:
+            return True
+        if self.workers[other].node is not None:
+            return False
+        self._end_worker(self.workers[other])
+        return True
+
+    def _start(self, node: Node) -> None:
+        status = self.status[node.id]
+        entry = self.run.store.entry(node.kind, node.key)
+        if status.damaged and node.id not in self.tries:
+            aside = entry.set_aside()
+            self.run.event("set_aside", node=node.id, reason=status.reason, path=str(aside))
+            self.display.note(f"{node.id}: {status.reason}; set aside as {aside.name} and done again")
+        worker = self.workers.get(node.stage.WORKER) or self._new_worker(node.stage.WORKER)
+        self.tries[node.id] = self.tries.get(node.id, 0) + 1
+        self.run.event("stage_started", node=node.id, key=node.key, action=status.action, reason=status.reason)
+        self.display.started(node, status)
+        self.run.link(node.id, entry)
+        worker.node = node.id
+        worker.heard = time.monotonic()
+        self.running[node.id] = worker
+        worker.send(
+            {
+                "cmd": "run",
+                "name": node.name,
+                "iteration": node.iteration,
+                "seed": node.seed,
+                "raw": node.raw,
+                "plugins": [str(p) for p in self.plan.recipe.plugins],
+                "store": str(self.run.store.root.resolve()),
+                "kind": node.kind,
+                "key": node.key,
+                "ingredients": node.ingredients,
+                "inputs": {slot: [self._place(i) for i in ids] for slot, ids in node.inputs.items()},
+                "models": {
+                    slot: {
+                        "version": use.label,
+                        "node": self._place(use.node) if use.node else None,
+                        "path": str(self.plan.roots[use.role].path),
+                        "digest": self.plan.roots[use.role].digest,
+                    }
+                    for slot, use in node.models.items()
+                },
+            }
+        )
+
+    def _place(self, i: str) -> dict[str, str]:
+        node = self.plan.nodes[i]
+        return {"id": i, "kind": node.kind, "key": node.key}
+
+    # -- workers ------------------------------------------------------------------------
+
+    def _new_worker(self, kind: str) -> WorkerProcess:
+        if self._logs is None:
+            self._logs = self.run.new_log_folder()
+        python = self.config.executor.python.get(kind, sys.executable)  # type: ignore[call-overload]
+        worker = WorkerProcess(kind, self._logs / f"{kind}.log", python)
+        self.workers[kind] = worker
+        self._selector.register(worker.fd, selectors.EVENT_READ, worker)
+        self.run.event("worker_started", worker=kind, pid=worker.process.pid)
+        return worker
+
+    def _end_worker(self, worker: WorkerProcess) -> None:
+        self._selector.unregister(worker.fd)
+        del self.workers[worker.kind]
+        worker.close()
+
+    def _receive(self, worker: WorkerProcess) -> None:
+        messages = worker.receive()
+        if messages is None:
+            self._selector.unregister(worker.fd)
+            del self.workers[worker.kind]
+            self._lost(worker, worker.died())
+            return
+        for message in messages:
+            if worker.node is not None:
+                self._handle(self.plan.nodes[worker.node], worker, message)
+
+    def _handle(self, node: Node, worker: WorkerProcess, message: dict[str, Any]) -> None:
+        match message["t"]:
+            case "progress":
+                self.display.progress(node, message)
+            case "event":
+                self.run.event(message["event"], node=node.id, **message["fields"])
+                if message["event"] == "waiting":
+                    self.display.note(f"{node.id}: another process works on it ({message['fields']['holder']}); waiting")
+            case "done":
+                self._release(worker)
+                self._finish(node, message["manifest"], reused=message["reused"])
+            case "stopped":
+                self._release(worker)
+                self.run.event("stage_stopped", node=node.id)
+            case "failed":
+                self._release(worker)
+                self.run.event("stage_failed", node=node.id, **{k: message[k] for k in ("type", "error", "traceback")})
+                expected = message["type"] in ("StageError", "SamplerError", "TrainingError", "DataError", "OSError")
+                text = f"{node.id} failed: " + (
+                    message["error"] if expected else f"{message['type']}: {message['error']}"
+                )
+                self._fail(f"{text}\nlog: {worker.log}")
+
+    def _release(self, worker: WorkerProcess) -> None:
+        if worker.node is not None:
+            self.running.pop(worker.node, None)
+        worker.node = None
+
+    def _lost(self, worker: WorkerProcess, error: WorkerDied) -> None:
+        """A worker is gone: try its stage again if that is allowed, else fail."""
+        node = worker.node
+        self._release(worker)
+        self.run.event("worker_died", worker=worker.kind, node=node, error=str(error), peak=worker.peak)
+        if node is None:
+            return
+        if self._signal:
+            return
+        if self.tries[node] <= self.config.executor.retries:
+            self.display.note(f"{node}: {error}\ntrying again ({self.tries[node]} of {self.config.executor.retries})")
+            self.status[node] = Status("resume", "its worker died")
+            return
+        self._fail(f"{node} failed: {error}")
+
+    def _watch(self) -> None:
+        """Note memory use; end workers that hang."""
+        for worker in list(self.running.values()):
+            worker.watch()
+            silent = time.monotonic() - worker.heard
+            if silent > self.config.executor.hang_seconds:
+                worker.dump_stacks()
+                worker.kill()
+                self._selector.unregister(worker.fd)
+                del self.workers[worker.kind]
+                what = (
+                    f"the {worker.kind} worker hung: not a word for {silent:.0f} s "
+                    f"(executor.hang_seconds={self.config.executor.hang_seconds:g}); where it was is in its log"
+                )
+                self._lost(worker, WorkerDied(worker.report(what)))
+
+    def _close(self) -> None:
+        """End the workers, in order if nothing is in hand."""
+        for worker in list(self.workers.values()):
+            if worker.node is not None:
+                worker.kill()
+            self._end_worker(worker)
+        self._selector.close()
+
+    # -- results ------------------------------------------------------------------------
+
+    def _finish(self, node: Node, manifest: dict[str, Any], *, reused: bool) -> None:
+        self.done[node.id] = manifest
+        if reused:
+            self.outcome.reused += 1
+        else:
+            self.outcome.ran += 1
+            self.run.event("stage_finished", node=node.id, key=node.key, seconds=manifest["seconds"], rows=manifest["rows"])
+        self.run.link(node.id, self.run.store.entry(node.kind, node.key))
+        if manifest["metrics"]:
+            self.run.metric(
+                node=node.id, iteration=node.iteration, stage=node.name, key=node.key, metrics=manifest["metrics"]
+            )
+        self.display.finished(node, manifest, reused)
+        self._maybe_stop_early(node)
+
+    def _maybe_stop_early(self, node: Node) -> None:
+        rule = self.config.stop
+        if rule is None or node.scope != "loop" or node.name != rule.stage:
+            return
+        values = []
+        for other in self.plan.nodes.values():
+            if other.name == rule.stage and other.scope in ("before", "loop") and other.id in self.done:
+                value = self.done[other.id]["metrics"].get(rule.metric)
+                values.append(value["value"] if isinstance(value, dict) else value)
+        best = -float("inf")
+        since = 0
+        for value in values:
+            if value > best + rule.min_delta:
+                best, since = value, 0
+            else:
+                since += 1
+        if since < rule.patience or node.iteration >= self.config.iterations:
+            return
+        self.outcome.stopped_early = (
+            f"{rule.stage}.{rule.metric} has not improved for {since} iteration{'s' * (since > 1)}; "
+            f"the loop ends after iteration {node.iteration}"
+        )
+        # The same plan with fewer iterations: keys of what is done are unchanged, and what
+        # runs after the loop is connected to the iteration that is now the last.
+        self.config = self.config.model_copy(update={"iterations": node.iteration})
+        self.plan = build_plan(replace(self.plan.recipe, config=self.config))
+        self.status = statuses(self.plan, self.run.store)
+        self.run.event("stopped_early", node=node.id, reason=self.outcome.stopped_early)
+        self.display.note(self.outcome.stopped_early)
+
+    # -- stopping -----------------------------------------------------------------------
+
+    def _fail(self, text: str) -> None:
+        """Remember the first failure and let the others finish the row in hand."""
+        if not self._failure:
+            self._failure = text
+        for worker in self.running.values():
+            worker.send({"cmd": "stop"})
+
+    def _on_signal(self, signum: int) -> None:
+        if self._signal:  # the second one: at once
+            for worker in self.workers.values():
+                worker.process.kill()
+            os._exit(128 + signum)
+        self._signal = signum
+        self.run.event("signal", signal=signal.Signals(signum).name)
+        for worker in self.running.values():
+            worker.send({"cmd": "stop"})
+
+
+class _signals:
+    """Route SIGINT and SIGTERM to the runner while it runs."""
+
+    def __init__(self, handle: Callable[[int], None]) -> None:
+        self._handle = handle
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._old[signum] = signal.signal(signum, lambda s, _: self._handle(s))
+
+    def __exit__(self, *exc: object) -> None:
+        for signum, old in self._old.items():
+            signal.signal(signum, old)

@@ -1,0 +1,126 @@
+"""What a plan means on this disk: run, reuse or resume, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from itercli.engine.runs import Run, all_runs
+from itercli.engine.store import CHECKPOINTS, JOURNAL, Entry, Store
+from itercli.recipe.plan import Node, Plan
+
+Action = Literal["run", "reuse", "resume"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What will happen with a node.
+
+    Attributes:
+        damaged: The artifact is there but broken; it is set aside before running.
+    """
+
+    action: Action
+    reason: str
+    damaged: bool = False
+    rows: int | None = None
+
+
+def statuses(plan: Plan, store: Store, previous: dict[str, str] | None = None) -> dict[str, Status]:
+    """Status of every node.
+
+    Args:
+        previous: Node id -> key when this run (or another of the recipe) was last planned, to
+            say what changed.
+    """
+    found: dict[str, Status] = {}
+    for node in plan.nodes.values():
+        found[node.id] = _status(node, plan, store, found, previous or {})
+    # Hashing big weights takes seconds: only those that a stage is about to use.
+    used = {i for n in plan.nodes.values() if found[n.id].action != "reuse" for i in n.needs}
+    for i in [i for i in plan.nodes if i in used and found[i].action == "reuse"]:
+        entry = store.entry(plan.nodes[i].kind, plan.nodes[i].key)
+        manifest = entry.manifest
+        if manifest and (reason := entry.damage(manifest, thorough=True)):
+            found[i] = Status("run", f"artifact is damaged: {reason}", damaged=True)
+    return found
+
+
+def latest_keys(plan: Plan, run: Run) -> dict[str, str]:
+    """Node -> key as this run was last planned, else as the recipe's newest run was."""
+    candidates = [run, *(r for r in all_runs(run.root) if r.info.get("recipe") == plan.recipe.config.name)]
+    for candidate in candidates:
+        nodes = candidate.info.get("nodes")
+        if nodes:
+            return {i: place["key"] for i, place in nodes.items()}
+    return {}
+
+
+def _status(
+    node: Node, plan: Plan, store: Store, known: dict[str, Status], previous: dict[str, str]
+) -> Status:
+    entry = store.entry(node.kind, node.key)
+    manifest = entry.manifest
+    if manifest is not None:
+        if reason := entry.damage(manifest):
+            return Status("run", f"artifact is damaged: {reason}", damaged=True)
+        if reason := _stale(node, plan, store, known, manifest):
+            return Status("run", reason, damaged=True)
+        return Status("reuse", f"finished {manifest['finished']}", rows=manifest["rows"])
+    if entry.started:
+        return Status("resume", _left(entry))
+    old = previous.get(node.id)
+    if old is not None and old != node.key:
+        before = store.entry(node.kind, old).manifest
+        if before is not None:
+            return Status("run", changed(before["ingredients"], node.ingredients))
+    waiting = [i for i in node.needs if known[i].action != "reuse"]
+    return Status("run", f"after {waiting[0]}" if waiting else "not done yet")
+
+
+def _stale(node: Node, plan: Plan, store: Store, known: dict[str, Status], manifest: dict[str, Any]) -> str:
+    """Whether an input was made again since, with another content (same key, other bytes)."""
+    for slot, ids in node.inputs.items():
+        seen = manifest["inputs"].get(slot, [])
+        for i, old in zip(ids, seen, strict=False):
+            current = store.entry(plan.nodes[i].kind, plan.nodes[i].key).manifest
+            if current is not None and known[i].action == "reuse" and current["digest"] != old["digest"]:
+                return f"{i} was made again with other content"
+    return ""
+
+
+def _left(entry: Entry) -> str:
+    steps = sorted(int(p.name.split("-")[1]) for p in entry.path.glob(f"{CHECKPOINTS}/step-*") if p.name[5:].isdigit())
+    if steps:
+        return f"interrupted; a checkpoint of step {steps[-1]} is there"
+    with open(entry.path / JOURNAL, "rb") as handle:
+        rows = sum(line.endswith(b"\n") for line in handle)
+    return f"interrupted; {rows} rows are there"
+
+
+def changed(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The first difference between two sets of key ingredients, in words."""
+    for part, name in (("options", "option"), ("fingerprint", "data or tool"), ("seed", "seed")):
+        a, b = old.get(part), new.get(part)
+        if a != b:
+            if isinstance(a, dict) and isinstance(b, dict):
+                path, x, y = _first_difference(a, b)
+                return f"{name} {path} changed: {x!r} -> {y!r}"
+            return f"{name} changed: {a!r} -> {b!r}"
+    for slot, keys in new.get("inputs", {}).items():
+        if old.get("inputs", {}).get(slot) != keys:
+            return f"input {slot!r} changed"
+    for slot, model in new.get("models", {}).items():
+        if old.get("models", {}).get(slot) != model:
+            return f"model {model['version']} changed"
+    return "the code changed"
+
+
+def _first_difference(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> tuple[str, Any, Any]:
+    for key in sorted(a.keys() | b.keys()):
+        x, y = a.get(key), b.get(key)
+        if x != y:
+            if isinstance(x, dict) and isinstance(y, dict):
+                return _first_difference(x, y, f"{prefix}{key}.")
+            return f"{prefix}{key}", x, y
+    return prefix.rstrip("."), a, b

@@ -1,0 +1,143 @@
+"""The store: immutable artifacts under their stage keys, shared by all runs.
+
+``ROOT/KIND/KEY/`` holds an artifact's files. `manifest.json` is written last, by atomic
+rename: no manifest, not finished. Until then the same folder holds the journal and the
+checkpoints that the next attempt continues from.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from itercli import __version__
+from itercli.engine.files import lock, read_json, sha256, write_json
+from itercli.recipe.seeds import digest
+
+MANIFEST = "manifest.json"
+JOURNAL = "journal.jsonl"
+ROWS = "rows.parquet"
+CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+META = "journal.json"
+ALWAYS_HASH_BELOW = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The place of one artifact."""
+
+    path: Path
+    kind: str
+    key: str
+
+    @property
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest, or None while unfinished."""
+        return read_json(self.path / MANIFEST)
+
+    @property
+    def started(self) -> bool:
+        """Whether an unfinished attempt left something to continue from."""
+        journal = self.path / JOURNAL
+        return (journal.exists() and journal.stat().st_size > 0) or any(self.path.glob(f"{CHECKPOINTS}/step-*"))
+
+    def damage(self, manifest: dict[str, Any], *, thorough: bool = False) -> str:
+        """What is wrong with the files, or an empty string.
+
+        Args:
+            thorough: Also hash files of 64 MiB and more; their size is always checked.
+        """
+        for name, info in manifest["files"].items():
+            path = self.path / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != info["size"]:
+                return f"{name} has {path.stat().st_size} bytes instead of {info['size']}"
+            if (thorough or info["size"] < ALWAYS_HASH_BELOW) and sha256(path) != info["sha256"]:
+                return f"{name} does not match its checksum"
+        return ""
+
+    def set_aside(self) -> Path:
+        """Move a damaged artifact away so that it can be looked at; returns where to."""
+        aside = self.path.with_name(f"{self.key}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+        n = 0
+        while aside.exists():
+            n += 1
+            aside = aside.with_name(f"{aside.name}-{n}")
+        os.rename(self.path, aside)
+        return aside
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the artifact for writing; raises `Locked` if another process does."""
+        return lock(self.path / LOCK, f"process {os.getpid()}")
+
+    def finish(
+        self,
+        *,
+        ingredients: dict[str, Any],
+        inputs: dict[str, list[dict[str, str]]],
+        rows: int | None,
+        record: str | None,
+        counts: dict[str, int],
+        metrics: dict[str, Any],
+        seconds: float,
+        work: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Seal the artifact: hash its files and write the manifest, then drop the work files."""
+        files = {
+            str(path.relative_to(self.path)): {"sha256": sha256(path), "size": path.stat().st_size}
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and not self._is_work(path)
+        }
+        manifest = {
+            "format": 1,
+            "kind": self.kind,
+            "key": self.key,
+            "digest": digest({name: info["sha256"] for name, info in files.items()}),
+            "ingredients": ingredients,
+            "inputs": inputs,
+            "files": files,
+            "rows": rows,
+            "record": record,
+            "counts": counts,
+            "metrics": metrics,
+            "seconds": round(seconds, 3),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "work": work,
+            "versions": {"itercli": __version__, "python": platform.python_version()},
+        }
+        write_json(self.path / MANIFEST, manifest)
+        # The journal goes last: a reader that follows it finds the manifest first.
+        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        (self.path / META).unlink(missing_ok=True)
+        (self.path / JOURNAL).unlink(missing_ok=True)
+        return manifest
+
+    def _is_work(self, path: Path) -> bool:
+        relative = path.relative_to(self.path)
+        return relative.parts[0] == CHECKPOINTS or path.name in (LOCK, JOURNAL, META, MANIFEST) or path.name.endswith(".tmp")
+
+
+class Store:
+    """All artifacts below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def entry(self, kind: str, key: str) -> Entry:
+        """The place of an artifact, whether it is there or not."""
+        return Entry(self.root / kind / key, kind, key)
+
+    def entries(self) -> Iterator[Entry]:
+        """All artifacts, finished and not."""
+        for path in sorted(self.root.glob("*/*")):
+            if path.is_dir() and ".damaged-" not in path.name:
+                yield Entry(path, path.parent.name, path.name)

@@ -1,0 +1,221 @@
+"""Compose a recipe with Hydra: config tree + user folders + overrides -> plain mapping.
+
+Hydra merges and interpolates; what is allowed is decided by `itercli.recipe.schema`. So
+overrides of keys are passed on as "add or change": a key that a recipe leaves at its
+default can be set from the shell without a ``+``, and a misspelt one is reported by the
+schema with the nearest name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from itercli.recipe.errors import Problem, RecipeError, nearest, shorten
+
+ROOT_CONFIG = "iter"
+# Config groups of the tree and the top-level key that their content lands under.
+GROUP_KEYS = {
+    "recipe": "",
+    "model": "model",
+    "data": "data",
+    "sampler": "sampler",
+    "trainer": "training",
+    "tracker": "tracker",
+    "executor": "executor",
+}
+OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[^=]+?)(?:=(?P<value>.*))?$", re.DOTALL)
+_extra_dirs: list[Path] = []
+
+
+def builtin_dir() -> Path:
+    """The shipped config tree: package data in a wheel, `recipes/` in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "_recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def user_dirs(extra: Sequence[str | Path] = ()) -> list[Path]:
+    """Recipe folders of the user, first wins: --recipes, $ITER_RECIPES, ./recipes.
+
+    Raises:
+        RecipeError: A folder that was named doesn't exist.
+    """
+    named = [(Path(p), "--recipes") for p in extra]
+    named += [(Path(p), "ITER_RECIPES") for p in os.environ.get("ITER_RECIPES", "").split(os.pathsep) if p]
+    found = []
+    for path, origin in named:
+        if not path.is_dir():
+            raise RecipeError([Problem("", f"recipe folder {str(path)!r} does not exist", where=origin)])
+        found.append(path.resolve())
+    here = Path("recipes").resolve()
+    if here.is_dir() and here != builtin_dir().resolve():
+        found.append(here)
+    return list(dict.fromkeys(found))
+
+
+class _UserFolders(SearchPathPlugin):
+    """Puts the user's folders before the shipped ones, so they can replace an option."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for path in reversed(_extra_dirs):
+            search_path.prepend("itercli-user", f"file://{path}")
+
+
+@dataclass
+class Composed:
+    """A composed recipe.
+
+    Attributes:
+        raw: Plain mapping, all interpolations resolved.
+        overrides: The user's overrides, as given.
+        choices: Config group -> option chosen.
+    """
+
+    raw: dict[str, Any]
+    overrides: list[str]
+    choices: dict[str, str] = field(default_factory=dict)
+    dirs: list[Path] = field(default_factory=list)
+
+    def locate(self, key: str) -> str:
+        """File and line, or the override, that set `key` (or the nearest key above it)."""
+        from itercli.recipe.locate import locate
+
+        return locate(self, key)
+
+
+def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ()) -> Composed:
+    """Compose from command-line overrides, for example ``["recipe=itertl", "seed=1"]``.
+
+    ``recipe=FILE.yaml`` takes a file anywhere; ``model=`` takes a config name, a local folder
+    or a hub id.
+
+    Raises:
+        RecipeError: Unknown option, malformed override, failed interpolation.
+    """
+    dirs = user_dirs(recipes)
+    with tempfile.TemporaryDirectory(prefix="itercli-recipe-") as scratch:
+        given = [_recipe_file(o, Path(scratch)) for o in overrides]
+        with _search_path([Path(scratch), *dirs]) as search:
+            prepared = [o for g in given for o in _prepare(g, search)]
+            try:
+                config = compose(ROOT_CONFIG, overrides=prepared, return_hydra_config=True)
+                choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items()}
+                with_hydra = OmegaConf.to_container(config, resolve=False)
+                assert isinstance(with_hydra, dict)
+                with_hydra.pop("hydra")
+                raw = OmegaConf.to_container(OmegaConf.create(with_hydra), resolve=True, throw_on_missing=True)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise RecipeError([_explain(error, overrides, search)]) from error
+    assert isinstance(raw, dict)
+    return Composed({str(k): v for k, v in raw.items()}, list(overrides), choices, dirs)
+
+
+def options(group: str, recipes: Sequence[str | Path] = ()) -> dict[str, Path]:
+    """Option names of a config group with their files; the user's come first."""
+    found: dict[str, Path] = {}
+    for directory in [*user_dirs(recipes), builtin_dir()]:
+        for path in sorted((directory / group).glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+@contextmanager
+def _search_path(dirs: list[Path]) -> Iterator[Callable[[str], list[str]]]:
+    """Hydra with our folders; yields a function that lists a group's options."""
+    global _extra_dirs
+    plugins = Plugins.instance()
+    if _UserFolders not in plugins.discover(SearchPathPlugin):
+        plugins.register(_UserFolders)
+    _extra_dirs, previous = dirs, _extra_dirs
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(builtin_dir()), version_base="1.3", job_name="iter"):
+            loader = GlobalHydra.instance().config_loader()
+            yield lambda group: loader.get_group_options(group)
+    finally:
+        _extra_dirs = previous
+        GlobalHydra.instance().clear()
+
+
+def _recipe_file(override: str, scratch: Path) -> str:
+    """`recipe=path/to/own.yaml` -> a group option made for this call."""
+    key, _, value = override.partition("=")
+    if key != "recipe" or not value.endswith((".yaml", ".yml")):
+        return override
+    path = Path(value)
+    if not path.is_file():
+        raise RecipeError([Problem("recipe", f"no such file: {value}", where=f"command line: {override}")])
+    (scratch / "recipe").mkdir(exist_ok=True)
+    (scratch / "recipe" / f"{path.stem}.yaml").write_text(path.read_text())
+    return f"recipe={path.stem}"
+
+
+def _prepare(override: str, search: Callable[[str], list[str]]) -> list[str]:
+    """Make one override what Hydra needs (see the module's docstring)."""
+    match = OVERRIDE.match(override)
+    if match is None or (match["value"] is None and match["prefix"] != "~"):
+        raise RecipeError(
+            [Problem("", f"not an override: {override!r}", allowed="KEY=VALUE, for example loop.sample.n=8")]
+        )
+    key, value, prefix = match["key"], match["value"], match["prefix"]
+    if prefix:
+        return [override]
+    if key == "model" and value not in search("model"):
+        return ["model=custom", f"++model.path={_quote(value)}"]
+    if key in GROUP_KEYS:
+        return [override]
+    return [f"++{override}"]
+
+
+def _quote(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return value if re.fullmatch(r"'.*'|\".*\"", value) else f"'{escaped}'"
+
+
+def _explain(error: Exception, overrides: Sequence[str], search: Callable[[str], list[str]]) -> Problem:
+    """Hydra's exception as a located problem."""
+    text = str(error)
+    if isinstance(error, MissingConfigException):
+        missing = error.missing_cfg_file or ""
+        group, _, option = missing.partition("/")
+        if group in GROUP_KEYS and option:
+            known = search(group)
+            where = next((f"command line: {o}" for o in overrides if o.startswith(f"{group}=")), "")
+            return Problem(group, f"no {group} of this name", option, ", ".join(known), nearest(option, known), where)
+    if "You must specify 'recipe'" in text:
+        return Problem("recipe", "which recipe?", "", "recipe=" + ", ".join(search("recipe")))
+    cause = error.__cause__
+    detail = f"{text} ({cause})" if isinstance(error, ConfigCompositionException) and cause else text
+    culprit = next((o for o in overrides if o in detail or o.partition("=")[0] in detail), "")
+    key = getattr(error, "full_key", None) or (culprit.partition("=")[0] if culprit else "")
+    first = detail.strip().splitlines()
+    return Problem(
+        str(key or ""),
+        " ".join(line.strip() for line in first[:3]),
+        where=f"command line: {shorten(culprit)[1:-1]}" if culprit else "",
+    )
+
+
+def load_yaml(path: Path) -> Any:
+    """Read a YAML file, with its path in the error."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise RecipeError([Problem("", f"not valid YAML: {error}", where=str(path))]) from error

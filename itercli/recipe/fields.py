@@ -1,0 +1,85 @@
+"""Typed fields that name components, so nested options are checked like everything else.
+
+In YAML a component is its name, or a mapping with ``name`` and its options::
+
+    scorer: functional
+    scorer: {name: itertl.quality, stub_score: 0.01}
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import PlainSerializer, PlainValidator, ValidationError
+from pydantic_core import PydanticCustomError
+
+from itercli import registry
+from itercli.recipe.errors import nearest, shorten
+from itercli.registry import Component
+
+NESTED = "component_errors"
+UNKNOWN = "component_unknown"
+T = TypeVar("T", bound=Component)
+
+
+def parse_component(group: str, value: Any, name_key: str = "name") -> Component:
+    """Turn a name or a mapping into a component.
+
+    Raises:
+        PydanticCustomError: Unknown name, or wrong options (nested errors in its context).
+    """
+    if isinstance(value, Component):
+        return value
+    if isinstance(value, str):
+        value = {name_key: value}
+    if not isinstance(value, dict) or not isinstance(value.get(name_key), str):
+        raise PydanticCustomError(
+            UNKNOWN,
+            "expected a {group} name or a mapping with `{name_key}`",
+            {"group": group, "name_key": name_key, "found": shorten(value), "allowed": _names(group), "near": ""},
+        )
+    name = value[name_key]
+    cls = registry.find(group, name)
+    if cls is None:
+        raise PydanticCustomError(
+            UNKNOWN,
+            "unknown {group} {found}",
+            {
+                "group": group,
+                "found": shorten(name),
+                "allowed": _names(group),
+                "near": nearest(name, registry.names(group)),
+                "at": name_key,
+            },
+        )
+    options = {k: v for k, v in value.items() if k != name_key}
+    try:
+        return cls.model_validate(options)
+    except ValidationError as error:
+        raise PydanticCustomError(
+            NESTED, "wrong options of {group} {name}", {"group": group, "name": name, "error": error, "cls": cls}
+        ) from error
+
+
+def _names(group: str) -> str:
+    return ", ".join(registry.names(group))
+
+
+def _dump(component: Component) -> dict[str, Any]:
+    return {"name": component.NAME, **component.model_dump(mode="json")}
+
+
+def component_field(group: str) -> Any:
+    """An annotation for a field that holds a component of `group`."""
+    return Annotated[
+        Component,
+        PlainValidator(lambda value: parse_component(group, value)),
+        PlainSerializer(_dump, return_type=dict),
+    ]
+
+
+Source = component_field("source")
+Sampler = component_field("sampler")
+Scorer = component_field("scorer")
+Selector = component_field("selector")
+Method = component_field("method")

@@ -1,0 +1,74 @@
+"""Where a key of a composed recipe was set: override, or file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from itercli.recipe.compose import GROUP_KEYS, OVERRIDE, ROOT_CONFIG, builtin_dir
+
+if TYPE_CHECKING:
+    from itercli.recipe.compose import Composed
+
+
+def locate(composed: Composed, key: str) -> str:
+    """The override or `file:line` of `key`, or of the closest key above it that is written down."""
+    parts = key.split(".") if key else []
+    for override in reversed(composed.overrides):
+        match = OVERRIDE.match(override)
+        if match and key and (key == match["key"] or key.startswith(match["key"] + ".")):
+            return f"command line: {override}"
+    best: tuple[int, str] = (0, "")
+    for path, package in _files(composed):
+        inner = parts[len(package.split(".")) :] if package and parts[:1] == [package] else parts
+        if package and parts[:1] != [package]:
+            continue
+        depth, line = _find(path, inner)
+        if depth and depth + len(parts) - len(inner) > best[0]:
+            best = (depth + len(parts) - len(inner), f"{_short(path)}:{line}")
+    return best[1]
+
+
+def _files(composed: Composed) -> list[tuple[Path, str]]:
+    """Files that took part, those that win first, with the top-level key they fill."""
+    found: list[tuple[Path, str]] = []
+    for group, option in composed.choices.items():
+        if group not in GROUP_KEYS:
+            continue
+        for directory in [*composed.dirs, builtin_dir()]:
+            path = directory / group / f"{option}.yaml"
+            if path.is_file():
+                found.append((path, GROUP_KEYS[group]))
+                break
+    found.sort(key=lambda item: item[1] != "")
+    for override in composed.overrides:
+        name, _, value = override.partition("=")
+        if name == "recipe" and value.endswith((".yaml", ".yml")):
+            found.insert(0, (Path(value), ""))
+    found.append((builtin_dir() / f"{ROOT_CONFIG}.yaml", ""))
+    return found
+
+
+def _find(path: Path, parts: list[str]) -> tuple[int, int]:
+    """How many parts of the key path the file has, and the line of the last of them."""
+    node = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+    depth, line = 0, 0
+    for part in parts:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for name, value in node.value:
+            if name.value == part:
+                node, depth, line = value, depth + 1, name.start_mark.line + 1
+                break
+        else:
+            break
+    return depth, line
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

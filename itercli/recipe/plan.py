@@ -1,0 +1,274 @@
+"""From a checked recipe to a graph of stages with their keys.
+
+The key of a stage is a hash of all that determines its result: kind and code version,
+the options that matter, the keys of its inputs and models, and its seed. All keys of all
+iterations are known before anything runs, so a plan can say what is reused and why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from itercli.models import ModelNotFound, ResolvedModel, resolve
+from itercli.recipe.errors import Problem, RecipeError, nearest
+from itercli.recipe.schema import SCOPES, Recipe, Scope
+from itercli.recipe.seeds import digest, seed_for
+from itercli.stages.base import Link, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """A model version that a node uses.
+
+    Attributes:
+        label: Role and version, for example ``policy@2``.
+        node: Id of the `train` node that makes it, or None for the role's start model.
+    """
+
+    role: str
+    label: str
+    node: str | None
+
+
+@dataclass(slots=True)
+class Node:
+    """One stage of one iteration.
+
+    Attributes:
+        id: ``before/NAME``, ``iteration-NN/NAME`` or ``after/NAME``.
+        inputs: Slot -> ids of the nodes that feed it.
+        key: Stage key, 20 hex digits.
+        ingredients: What the key was hashed from; kept in the manifest to explain changes.
+    """
+
+    id: str
+    scope: Scope
+    iteration: int
+    name: str
+    stage: Stage
+    raw: dict[str, Any]
+    inputs: dict[str, list[str]] = field(default_factory=dict)
+    models: dict[str, ModelUse] = field(default_factory=dict)
+    seed: int = 0
+    key: str = ""
+    ingredients: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """Kind of the artifact it makes."""
+        return self.stage.OUTPUT
+
+    @property
+    def needs(self) -> list[str]:
+        """Ids of all nodes that must be there first."""
+        needed = [i for ids in self.inputs.values() for i in ids]
+        needed += [m.node for m in self.models.values() if m.node]
+        return list(dict.fromkeys(needed))
+
+
+@dataclass
+class Plan:
+    """All nodes in running order, with the start models of the roles."""
+
+    recipe: Recipe
+    nodes: dict[str, Node]
+    roots: dict[str, ResolvedModel]
+
+    @property
+    def name(self) -> str:
+        """Name of the run: the recipe's and a hash of what it computes."""
+        return f"{self.recipe.config.name}-{digest([n.key for n in self.nodes.values()], 8)}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What was chosen automatically, and why."""
+        found = []
+        for node in self.nodes.values():
+            sampler = getattr(node.stage, "sampler", None)
+            reason = getattr(sampler, "reason", None)
+            if reason:
+                found.append(f"sampler: {reason}")
+        return list(dict.fromkeys(found))
+
+
+def build_plan(recipe: Recipe, *, download: bool = False) -> Plan:
+    """Expand iterations, connect stages and compute keys.
+
+    Args:
+        download: Fetch start models that aren't here yet; otherwise that is an error.
+
+    Raises:
+        RecipeError: Unknown stage names, wrong artifact kinds, models that aren't there.
+    """
+    return _Planner(recipe, download).plan()
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, download: bool) -> None:
+        self.recipe = recipe
+        self.download = download
+        self.nodes: dict[str, Node] = {}
+        self.problems: dict[tuple[str, str], Problem] = {}
+        self.versions: dict[str, list[ModelUse]] = {}
+        self.roots: dict[str, ResolvedModel] = {}
+
+    def plan(self) -> Plan:
+        config = self.recipe.config
+        for role, spec in config.roles.items():
+            self.versions[role] = [ModelUse(role, f"{role}@0", None)]
+            try:
+                self.roots[role] = resolve(spec, download=self.download)
+            except ModelNotFound as error:
+                self._problem(f"roles.{role}.path", str(error), spec.path)
+        for name in self.recipe.stages["before"]:
+            self._add("before", 0, name)
+        for iteration in range(1, config.iterations + 1):
+            for name in self.recipe.stages["loop"]:
+                self._add("loop", iteration, name)
+        for name in self.recipe.stages["after"]:
+            self._add("after", config.iterations, name)
+        self._check_rules()
+        if self.problems:
+            raise RecipeError(self.problems.values(), config.name)
+        for node in self.nodes.values():
+            self._set_key(node)
+        return Plan(self.recipe, self.nodes, self.roots)
+
+    def _problem(self, key: str, what: str, found: str = "", allowed: str = "", near: str = "") -> None:
+        # The same mistake shows up in every iteration: report it once.
+        self.problems.setdefault((key, what), Problem(key, what, found, allowed, near, self.recipe.locate(key)))
+
+    def _add(self, scope: Scope, iteration: int, name: str) -> None:
+        stage = self.recipe.stages[scope][name]
+        node = Node(node_id(scope, iteration, name), scope, iteration, name, stage, self.recipe.raw_stages[scope][name])
+        for link in stage.links(name):
+            node.inputs[link.slot] = self._connect(node, link)
+        if stage.WITH_PROMPTS and "prompts" not in node.inputs:
+            roots = [p for ids in node.inputs.values() for i in ids for p in self._prompts_of(i)]
+            node.inputs["prompts"] = list(dict.fromkeys(roots))
+        for model in stage.model_links():
+            known = self.versions.get(model.role)
+            if known is None:
+                continue  # reported by the schema
+            node.models[model.slot] = known[0] if model.which == "initial" else known[-1]
+        if stage.SEEDED:
+            node.seed = seed_for(self.recipe.config.seed, name, iteration)
+        self.nodes[node.id] = node
+        role = stage.trains()
+        if role is not None and role in self.versions:
+            label = f"{role}@{iteration}"
+            taken = sum(v.label.split(".")[0] == label for v in self.versions[role])
+            self.versions[role].append(ModelUse(role, f"{label}.{taken}" if taken else label, node.id))
+
+    def _connect(self, node: Node, link: Link) -> list[str]:
+        """Ids that a link's reference stands for, with every mistake reported."""
+        key = f"{node.scope}.{node.name.split('.')[0]}.{link.key}"
+        prefix, _, rest = link.ref.partition(".")
+        mode, target = (prefix, rest) if prefix in ("previous", "all") and rest else ("", link.ref)
+        loop, before = self.recipe.stages["loop"], self.recipe.stages["before"]
+        if mode and node.scope == "before":
+            self._problem(key, f"`{mode}.` means iterations of the loop, which has not begun", link.ref)
+            return []
+        last = node.iteration
+        known = [n for n in {**before, **(loop if node.scope != "before" else {}), **self.recipe.stages[node.scope]}]
+        if target not in known:
+            visible = [n for n in known if n.split(".")[0] != node.name.split(".")[0]]
+            self._problem(key, "no such stage", target, ", ".join(visible), nearest(target, visible))
+            return []
+        found: list[str] = []
+        if mode == "all":
+            found = [i for n in range(1, last + 1) if (i := node_id("loop", n, target)) in self.nodes]
+            found = found or self._if_known(node_id("before", 0, target))
+        elif mode == "previous":
+            found = self._if_known(node_id("loop", last - 1, target)) or self._if_known(
+                node_id("before", 0, target)
+            )
+            if not found and last > 1:
+                self._problem(key, "is not a stage of the loop", link.ref)
+            return self._kinds(node, link, key, found)
+        else:
+            for candidate in (
+                node_id(node.scope, node.iteration, target),
+                node_id("loop", last, target),
+                node_id("before", 0, target),
+            ):
+                found = found or self._if_known(candidate)
+        if not found:
+            if link.optional:
+                return []
+            earlier = [n.name for n in self.nodes.values() if n.iteration == last and "." not in n.name]
+            hint = f"previous.{target} (last iteration's)" if node.scope == "loop" and target in loop else ""
+            what = "a stage can't be its own input" if target == node.name else "comes later in the recipe"
+            self._problem(key, what, link.ref, ", ".join([*earlier, hint] if hint else earlier))
+        return self._kinds(node, link, key, found)
+
+    def _kinds(self, node: Node, link: Link, key: str, found: list[str]) -> list[str]:
+        for i in found:
+            made = self.nodes[i].kind
+            if made not in link.kinds:
+                fitting = sorted(
+                    {n.name for n in self.nodes.values() if n.kind in link.kinds and "." not in n.name}
+                )
+                self._problem(
+                    key,
+                    f"needs {' or '.join(link.kinds)}, but {link.ref!r} makes {made}",
+                    link.ref,
+                    ", ".join(fitting) or f"a stage that makes {' or '.join(link.kinds)}",
+                )
+        return found
+
+    def _if_known(self, i: str) -> list[str]:
+        return [i] if i in self.nodes else []
+
+    def _prompts_of(self, i: str) -> list[str]:
+        node = self.nodes[i]
+        if node.kind == "prompts":
+            return [i]
+        if "prompts" in node.inputs:
+            return node.inputs["prompts"]
+        return [p for ids in node.inputs.values() for j in ids for p in self._prompts_of(j)]
+
+    def _check_rules(self) -> None:
+        config = self.recipe.config
+        for field_name, stage, metric in _metric_refs(config.headline, config.stop):
+            target = self.recipe.stages["loop"].get(stage)
+            known = [n for n, s in self.recipe.stages["loop"].items() if s.OUTPUT == "metrics"]
+            if target is None or target.OUTPUT != "metrics":
+                self._problem(field_name, "names no evaluate stage of the loop", stage, ", ".join(known), nearest(stage, known))
+            elif metric not in (names := list(getattr(target, "metrics", (metric,)))):
+                self._problem(field_name, f"{stage} does not compute this metric", metric, ", ".join(names), nearest(metric, names))
+
+    def _set_key(self, node: Node) -> None:
+        stage = node.stage
+        models = {}
+        for slot, use in node.models.items():
+            source = self.nodes[use.node].key if use.node else self.roots[use.role].digest
+            models[slot] = {"model": source, "version": use.label}
+        node.ingredients = {
+            "stage": stage.NAME,
+            "options": stage.key_params(),
+            "fingerprint": stage.fingerprint(),
+            "inputs": {slot: [self.nodes[i].key for i in ids] for slot, ids in node.inputs.items()},
+            "models": models,
+            "seed": node.seed if stage.SEEDED else None,
+        }
+        node.key = digest(node.ingredients)
+
+
+def node_id(scope: Scope, iteration: int, name: str) -> str:
+    """Id of a node; also its path below the run's folder."""
+    return f"iteration-{iteration:02d}/{name}" if scope == "loop" else f"{scope}/{name}"
+
+
+def _metric_refs(headline: str | None, stop: Any) -> list[tuple[str, str, str]]:
+    refs = []
+    if headline:
+        stage, _, metric = headline.partition(".")
+        refs.append(("headline", stage, metric))
+    if stop:
+        refs.append(("stop", stop.stage, stop.metric))
+    return refs
+
+
+__all__ = ["SCOPES", "ModelUse", "Node", "Plan", "build_plan", "node_id"]

@@ -1,0 +1,290 @@
+"""The contract of a recipe, on top of what Hydra composed.
+
+`check` turns a resolved mapping into a `Recipe`, or raises one `RecipeError` with every
+problem found. No heavy module is imported for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from itercli import registry
+from itercli.models import ModelSpec
+from itercli.recipe.errors import Problem, RecipeError, nearest, shorten
+from itercli.recipe.fields import NESTED, UNKNOWN
+from itercli.stages.base import Stage
+
+Scope = Literal["before", "loop", "after"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+Locate = Callable[[str], str]
+
+
+class StopRule(BaseModel):
+    """End the loop early when a metric stops improving."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: str = Field(description="An `evaluate` stage of the loop.")
+    metric: str = Field(description="One of its metrics.")
+    patience: int = Field(1, ge=1, description="Iterations without a new best before the loop ends.")
+    min_delta: float = Field(0.0, ge=0, description="A smaller gain does not count as improvement.")
+
+
+class ExecutorSpec(BaseModel):
+    """How stages are run; nothing here changes a result."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["local"] = "local"
+    python: dict[Literal["sample", "score", "train"], str] = Field(
+        default_factory=dict, description="Another interpreter for a kind of worker."
+    )
+    colocate: Literal["auto", "keep", "exit"] = Field(
+        "auto", description="Sampling worker during training: stays (keep), or ends and frees its memory "
+        "(exit); auto is exit where there is exactly one GPU."
+    )
+    hang_seconds: float = Field(900.0, gt=0, description="A worker silent for so long is killed.")
+    retries: int = Field(0, ge=0, description="Fresh workers to try a stage with after one died.")
+
+
+class TrackerSpec(BaseModel):
+    """Where metrics are sent besides metrics.jsonl."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["none"] = "none"
+
+
+class RecipeConfig(BaseModel):
+    """Top level of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Used in run names.")
+    description: str = ""
+    paper: str = ""
+    seed: int = Field(0, ge=0)
+    iterations: int = Field(1, ge=0)
+    model: ModelSpec
+    data: dict[str, Any] = Field(default_factory=dict, description="Sources, for interpolation in stages.")
+    sampler: dict[str, Any] = Field(default_factory=lambda: {"name": "auto"})
+    training: dict[str, Any] = Field(default_factory=dict)
+    executor: ExecutorSpec = ExecutorSpec()
+    tracker: TrackerSpec = TrackerSpec()
+    plugins: tuple[str, ...] = ()
+    roles: dict[str, ModelSpec] = Field(min_length=1)
+    stop: StopRule | None = None
+    headline: str | None = Field(None, description="STAGE.METRIC that the closing table leads with.")
+    before: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    loop: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    after: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe: its settings, its stages as objects, and the mapping they came from.
+
+    Attributes:
+        stages: For each scope the stages in order, children expanded before their parent.
+        raw: The resolved mapping; a worker rebuilds a stage from it.
+    """
+
+    config: RecipeConfig
+    stages: dict[Scope, dict[str, Stage]]
+    raw_stages: dict[Scope, dict[str, dict[str, Any]]]
+    raw: dict[str, Any]
+    plugins: tuple[Path, ...] = ()
+    locate: Locate = field(default=lambda key: "", compare=False)
+
+
+def parse_stage(raw: dict[str, Any]) -> Stage:
+    """Build a stage from its mapping.
+
+    Raises:
+        pydantic.ValidationError: Wrong options.
+        KeyError: Unknown `uses`.
+    """
+    cls = registry.find("stage", str(raw.get("uses")))
+    if cls is None:
+        raise KeyError(raw.get("uses"))
+    return cls.model_validate(raw)  # type: ignore[return-value]
+
+
+def check(raw: dict[str, Any], *, base: Path, locate: Locate = lambda key: "") -> Recipe:
+    """Check a composed mapping completely.
+
+    Args:
+        raw: Resolved mapping (no interpolations left).
+        base: Folder that relative `plugins:` paths start from.
+        locate: Gives file and line of a key, for the report.
+
+    Raises:
+        RecipeError: With all problems found.
+    """
+    problems: list[Problem] = []
+    name = str(raw.get("name", ""))
+    plugins = []
+    for n, entry in enumerate(raw.get("plugins") or []):
+        path = (base / str(entry)).resolve()
+        try:
+            registry.load_plugin(path)
+            plugins.append(path)
+        except Exception as error:  # a user's file may raise anything on import
+            problems.append(
+                Problem(f"plugins.{n}", f"can't be imported: {type(error).__name__}: {error}", found=str(entry))
+            )
+    config: RecipeConfig | None = None
+    try:
+        config = RecipeConfig.model_validate(raw)
+    except ValidationError as error:
+        problems.extend(_problems(error, RecipeConfig, ""))
+
+    stages: dict[Scope, dict[str, Stage]] = {scope: {} for scope in SCOPES}
+    raw_stages: dict[Scope, dict[str, dict[str, Any]]] = {scope: {} for scope in SCOPES}
+    for scope in SCOPES:
+        entries = raw.get(scope) or {}
+        if not isinstance(entries, dict):
+            continue
+        for stage_name, entry in entries.items():
+            for child, mapping, stage in _expand(scope, str(stage_name), entry, raw, problems):
+                stages[scope][child] = stage
+                raw_stages[scope][child] = mapping
+    if config is not None:
+        problems.extend(_role_problems(config, stages))
+        problems.extend(_reserved(stages))
+    if problems:
+        located = [
+            p if p.where else Problem(p.key, p.what, p.found, p.allowed, p.nearest, locate(p.key))
+            for p in problems
+        ]
+        raise RecipeError(located, name)
+    assert config is not None
+    return Recipe(config, stages, raw_stages, raw, tuple(plugins), locate)
+
+
+def _expand(
+    scope: Scope, name: str, entry: Any, raw: dict[str, Any], problems: list[Problem]
+) -> Iterator[tuple[str, dict[str, Any], Stage]]:
+    """A stage with its children before it; recursive, as children may have children."""
+    key = f"{scope}.{name}"
+    if not isinstance(entry, dict):
+        problems.append(Problem(key, "a stage is a mapping", shorten(entry), "{uses: STAGE, ...}"))
+        return
+    uses = entry.get("uses")
+    cls = registry.find("stage", str(uses))
+    if cls is None:
+        known = registry.names("stage")
+        what = "unknown stage kind" if uses is not None else "`uses` is missing"
+        near = nearest(str(uses), known)
+        if uses is None:  # an override with a misspelt stage name makes a stage without `uses`
+            others = [str(n) for n, e in (raw.get(scope) or {}).items() if isinstance(e, dict) and "uses" in e]
+            near = f"stage {n}" if (n := nearest(name, others)) else ""
+        problems.append(Problem(f"{key}.uses", what, shorten(uses), ", ".join(known), near))
+        return
+    assert issubclass(cls, Stage)
+    mapping = dict(entry)
+    for default in cls.DEFAULTS:
+        if mapping.get(default) is None:
+            mapping[default] = raw.get(default) or {}
+    try:
+        stage = cls.model_validate(mapping)
+    except ValidationError as error:
+        found = list(_problems(error, cls, key))
+        # A recipe-wide default that is wrong is reported where it is written.
+        for p in found:
+            head = p.key.removeprefix(f"{key}.").split(".")[0]
+            if head in cls.DEFAULTS and entry.get(head) is None:
+                p = Problem(p.key.removeprefix(f"{key}."), p.what, p.found, p.allowed, p.nearest)
+            if p not in problems:
+                problems.append(p)
+        return
+    problems.extend(Problem(f"{key}.{k}", what, "", allowed) for k, what, allowed in stage.check())
+    for child, child_entry in stage.children(name).items():
+        before = len(problems)
+        yield from _expand(scope, f"{name}.{child}", child_entry, raw, problems)
+        # Options of a child come from its parent: point there.
+        for n in range(before, len(problems)):
+            p = problems[n]
+            moved = p.key.replace(f"{scope}.{name}.{child}.", f"{key}.", 1)
+            problems[n] = Problem(moved, p.what, p.found, p.allowed, p.nearest)
+    yield name, mapping, stage
+
+
+def _role_problems(config: RecipeConfig, stages: dict[Scope, dict[str, Stage]]) -> Iterator[Problem]:
+    for scope, entries in stages.items():
+        for name, stage in entries.items():
+            for link in stage.model_links():
+                if link.role not in config.roles and "." not in name:
+                    yield Problem(
+                        f"{scope}.{name}.{link.key}",
+                        "no such role",
+                        shorten(link.role),
+                        ", ".join(config.roles),
+                        nearest(link.role, config.roles),
+                    )
+
+
+def _reserved(stages: dict[Scope, dict[str, Stage]]) -> Iterator[Problem]:
+    for scope, entries in stages.items():
+        for name in entries:
+            if name.split(".")[0] in ("previous", "all"):
+                yield Problem(f"{scope}.{name}", "`previous` and `all` are reserved words", name, "another name")
+
+
+def _problems(error: ValidationError, cls: type[BaseModel], prefix: str) -> Iterator[Problem]:
+    """Translate pydantic's errors, nested components included."""
+    for item in error.errors(include_url=False):
+        ctx = item.get("ctx", {})
+        loc = [str(part) for part in item["loc"]]
+        key = ".".join([p for p in [prefix] if p] + loc)
+        kind = item["type"]
+        if kind == NESTED:
+            yield from _problems(ctx["error"], ctx["cls"], key)
+        elif kind == UNKNOWN:
+            at = f".{ctx['at']}" if ctx.get("at") and isinstance(item.get("input"), dict) else ""
+            yield Problem(key + at, item["msg"], ctx["found"], ctx["allowed"], ctx["near"])
+        elif kind == "extra_forbidden":
+            names = _field_names(cls, loc[:-1])
+            yield Problem(key, "unknown key", shorten(item["input"]), ", ".join(names), nearest(loc[-1], names))
+        elif kind == "missing":
+            yield Problem(key, "missing", "", _describe(cls, loc))
+        else:
+            message = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            allowed = ctx.get("expected") or message
+            found = item.get("input")
+            near = nearest(str(found), str(allowed).replace("'", "").replace(" or ", ", ").split(", "))
+            yield Problem(key, "wrong value", shorten(found), str(allowed), near if isinstance(found, str) else "")
+
+
+def _model_at(cls: type[BaseModel], loc: list[str]) -> type[BaseModel] | None:
+    """The pydantic class that the path leads to, through nested models and mappings."""
+    current: Any = cls
+    for part in loc:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            info = current.model_fields.get(part)
+            current = info.annotation if info else None
+        if get_origin(current) is dict:
+            current = get_args(current)[1]
+        for candidate in get_args(current):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                current = candidate
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+
+
+def _field_names(cls: type[BaseModel], loc: list[str]) -> list[str]:
+    model = _model_at(cls, loc)
+    return list(model.model_fields) if model else []
+
+
+def _describe(cls: type[BaseModel], loc: list[str]) -> str:
+    model = _model_at(cls, loc[:-1])
+    info = model.model_fields.get(loc[-1]) if model else None
+    if info is None:
+        return ""
+    values = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
+    return " | ".join(map(str, values)) or (info.description or getattr(info.annotation, "__name__", ""))

@@ -1,0 +1,70 @@
+"""Metrics by iteration as a table, from a run's metrics.jsonl."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from itercli.engine.runs import Run
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from itercli.engine.runner import Outcome
+
+
+def by_iteration(run: Run) -> dict[str, dict[int, Any]]:
+    """Evaluation metrics: ``stage.metric`` -> iteration (0 is before the loop) -> value.
+
+    Values are mappings with value, low and high where the stage gave an interval.
+    """
+    uses = {i: place["uses"] for i, place in run.info.get("nodes", {}).items()}
+    table: dict[str, dict[int, Any]] = {}
+    for line in run.metrics():
+        if uses.get(line["node"]) != "evaluate":
+            continue
+        for name, value in line["metrics"].items():
+            table.setdefault(f"{line['stage']}.{name}", {})[line["iteration"]] = value
+    return table
+
+
+def metric_table(run: Run, title: str | None = None) -> Table | None:
+    """Rich table of evaluation metrics, one row per iteration; None without any."""
+    from rich.table import Table
+
+    data = by_iteration(run)
+    if not data:
+        return None
+    headline = run.info.get("headline")
+    names = sorted(data, key=lambda n: (n != headline, list(data).index(n)))
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table.add_column("iteration", justify="right")
+    for name in names:
+        table.add_column(name, justify="left")
+    for iteration in sorted({i for values in data.values() for i in values}):
+        cells = [_cell(data[name].get(iteration)) for name in names]
+        table.add_row("start" if iteration == 0 else str(iteration), *cells)
+    return table
+
+
+def closing(run: Run, outcome: Outcome) -> None:
+    """What `iter run` ends with: the table, and where to look next."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    table = metric_table(run)
+    if table is not None:
+        console.print()
+        console.print(table)
+        console.print()
+    if outcome.stopped_early:
+        console.print(outcome.stopped_early)
+    done = "finished already, nothing to do" if not outcome.ran else f"{outcome.ran} stages run, {outcome.reused} reused"
+    console.print(f"{run.name}: {done}", markup=False)
+    console.print(f"  iter show {run.name}", markup=False)
+    console.print(f"  iter samples {run.name} --iteration {run.info.get('iterations', 1)} --failed", markup=False)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value['value']:.3f} [dim]({value['low']:.3f}-{value['high']:.3f})[/]"
+    return "" if value is None else f"{value:.4g}"

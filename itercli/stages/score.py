@@ -1,0 +1,86 @@
+"""Stage `score`: judge completions, on all cores, while sampling goes on."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, Literal
+
+from pydantic import Field
+
+from itercli.recipe.fields import Scorer
+from itercli.records import Prompt, Score, Trajectory
+from itercli.registry import how, register
+from itercli.stages.base import Link, Stage, StageContext
+from itercli.training.base import Interrupted
+
+
+@register("stage", "score")
+class ScoreStage(Stage):
+    """Scores every trajectory of a `sample` stage."""
+
+    OUTPUT = "scores"
+    STREAMS = frozenset({"of"})
+    WITH_PROMPTS = True
+
+    uses: Literal["score"] = "score"
+    of: str = Field(description="The `sample` stage to score.")
+    scorer: Scorer = Field(description="Which scorer judges.")
+    workers: int = how(default=0, ge=0, description="Checks at once; 0 is one per core.")
+
+    def links(self, name: str) -> list[Link]:
+        return [Link("of", self.of, ("trajectories",), "of")]
+
+    def key_params(self) -> dict[str, Any]:
+        params = super().key_params()
+        del params["of"]
+        return params
+
+    def fingerprint(self) -> dict[str, Any]:
+        return self.scorer.fingerprint()
+
+    def run(self, ctx: StageContext) -> None:
+        prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}
+        journal = ctx.journal(Score)
+        workers = self.workers or os.cpu_count() or 1
+        judge = self.scorer.open()
+        passed = sum(r.passed is True for r in journal.rows())  # type: ignore[attr-defined]
+        done = len(journal.done)
+        pending: set[Future[Score]] = set()
+
+        def collect(block: bool) -> None:
+            nonlocal pending, done, passed
+            if not pending:
+                return
+            finished, pending = wait(pending, timeout=None if block else 0, return_when=FIRST_COMPLETED)
+            for future in finished:
+                score = future.result()
+                journal.append(score)
+                done += 1
+                passed += score.passed is True
+            totals = [a.count() for a in ctx.inputs["of"]]
+            total = sum(t for t in totals if t is not None) if None not in totals else None
+            ctx.progress(done, total, "scores", passed=round(passed / max(done, 1), 3))
+
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                for artifact in ctx.inputs["of"]:
+                    for trajectory in artifact.follow(Trajectory):
+                        if ctx.stopping():
+                            raise Interrupted
+                        if trajectory is not None and trajectory.key not in journal.done:
+                            pending.add(pool.submit(judge.score, prompts[trajectory.prompt_id], trajectory))
+                        # A bounded queue: what is read ahead would be lost work on a stop.
+                        collect(block=len(pending) >= 2 * workers)
+                while pending:
+                    collect(block=True)
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+            finally:
+                judge.close()
+        order = {p: n for n, p in enumerate(prompts)}
+        rows = sorted(journal.rows(), key=lambda r: (order[r.key[0]], r.key[1]))
+        outcomes = Counter(r.outcome for r in rows)  # type: ignore[attr-defined]
+        ctx.finish_rows(Score, iter(rows), **{k or "scored": v for k, v in sorted(outcomes.items())})

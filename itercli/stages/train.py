@@ -1,0 +1,140 @@
+"""Stage `train`: make a new version of a role from examples.
+
+The three choices that papers leave implicit and users trip over are keys here:
+`init_from` (which weights training starts from), `reference` (which model a preference
+loss is anchored to) and `data_scope` (this iteration's examples, or all so far).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from itercli.recipe.fields import Method
+from itercli.records import Record
+from itercli.registry import register
+from itercli.stages.base import Artifact, Link, ModelLink, Stage, StageContext, StageError
+from itercli.training.base import TrainingSpec, TrainJob
+
+
+@register("stage", "train")
+class Train(Stage):
+    """Trains a role; its new version is used from the next stage on."""
+
+    OUTPUT = "model"
+    WORKER = "train"
+    SEEDED = True
+    DEFAULTS = ("training",)
+
+    uses: Literal["train"] = "train"
+    role: str = Field(description="Role that gets a new version.")
+    examples: str = Field(description="The stage with the examples to train on.")
+    method: Method = Field(description="How to train: a loss and its options.")
+    init_from: Literal["base", "previous"] = Field(
+        description="Start from the role's start model, or from its last version."
+    )
+    reference: Literal["none", "initial", "previous"] = Field(
+        "none", description="Frozen reference of preference losses."
+    )
+    data_scope: Literal["current", "all"] = Field(
+        "current", description="Examples of this iteration, or of all iterations so far."
+    )
+    on_empty: Literal["fail", "skip", "reuse"] = Field(
+        "fail",
+        description="No examples: stop the run, keep the model as it is, or train on the last iteration's.",
+    )
+    training: TrainingSpec = Field(description="Optimisation; `training:` of the recipe unless given.")
+
+    def links(self, name: str) -> list[Link]:
+        ref = self.examples
+        if self.data_scope == "all" and not ref.startswith(("all.", "previous.")):
+            ref = f"all.{ref}"
+        links = [Link("examples", ref, ("examples",), "examples")]
+        if self.on_empty == "reuse" and self.data_scope == "current" and "." not in self.examples:
+            links.append(Link("fallback", f"previous.{self.examples}", ("examples",), "examples", optional=True))
+        return links
+
+    def model_links(self) -> list[ModelLink]:
+        links = [ModelLink("start", self.role, "initial" if self.init_from == "base" else "current")]
+        if self.reference != "none":
+            links.append(
+                ModelLink("reference", self.role, "initial" if self.reference == "initial" else "current")
+            )
+        return links
+
+    def trains(self) -> str:
+        return self.role
+
+    def key_params(self) -> dict[str, Any]:
+        # Which artifacts and models these choices lead to is in the inputs' keys.
+        params = super().key_params()
+        for field in ("examples", "role", "init_from", "data_scope"):
+            del params[field]
+        return params
+
+    def check(self) -> list[tuple[str, str, str]]:
+        problems = []
+        uses = self.method.USES_REFERENCE
+        if uses and self.reference == "none":
+            problems.append(("reference", f"method {self.method.NAME!r} needs a reference model", "initial, previous"))
+        if not uses and self.reference != "none":
+            problems.append(("reference", f"method {self.method.NAME!r} uses no reference model", "none"))
+        if self.data_scope == "all" and self.examples.startswith("previous."):
+            problems.append(("examples", "`data_scope: all` and `previous.` exclude each other", "data_scope: current"))
+        if self.on_empty == "reuse" and (self.data_scope == "all" or "." in self.examples):
+            problems.append(
+                ("on_empty", "reuse falls back to the last iteration's examples, which are in the data already",
+                 "fail, skip")
+            )
+        return problems
+
+    def run(self, ctx: StageContext) -> None:
+        record = self.method.EXAMPLES
+        examples = _rows(ctx.inputs["examples"], record)
+        if not examples and self.on_empty == "reuse":
+            examples = _rows(ctx.inputs.get("fallback", []), record)
+        start = ctx.models["start"]
+        if not examples:
+            source = ", ".join(a.label for a in ctx.inputs["examples"])
+            if self.on_empty != "skip":
+                raise StageError(
+                    f"{ctx.name}: no examples to train on ({source} is empty). Look at its drop counts with "
+                    f"`iter show`; set on_empty=skip to keep the model as it is, or loosen the selector"
+                )
+            ctx.event("train_skipped", reason=f"{source} is empty")
+            ctx.finish_file("model.json", {"same_as": start.model_dump(mode="json")})
+            ctx.finish_metrics({"examples": 0, "steps": 0})
+            return
+        out = ctx.work / "model"
+        shutil.rmtree(out, ignore_errors=True)  # an attempt that was cut off while saving
+        out.mkdir(parents=True)
+        job = TrainJob(
+            examples=examples,
+            start=start,
+            reference=ctx.models.get("reference"),
+            training=self.training,
+            seed=ctx.seed,
+            work=ctx.work,
+            out=out,
+            stopping=ctx.stopping,
+            report=lambda done, total, metrics: ctx.progress(done, total, "steps", **metrics),
+        )
+        result = self.method.train(job)
+        ctx.finish_file("model.json", _layout(out, start.base))
+        ctx.finish_metrics({"examples": len(examples), "steps": result.steps, **result.metrics, **result.counts})
+
+
+def _rows(artifacts: list[Artifact], record: type[Record]) -> list[Record]:
+    return [row for artifact in artifacts for row in artifact.rows(record)]
+
+
+def _layout(out: Path, base: str) -> dict[str, str]:
+    """How to load what a method left: full weights, or an adapter on the start model's base."""
+    if (out / "weights").is_dir():
+        return {"weights": "model/weights"}
+    if (out / "adapter").is_dir():
+        return {"adapter": "model/adapter", "base": base}
+    raise StageError(f"the training method left neither weights/ nor adapter/ in {out}")

@@ -1,0 +1,184 @@
+"""A worker process: runs stages that the engine sends, holds models between them.
+
+Started as ``python -m itercli.worker IN OUT`` where IN and OUT are inherited pipe ends.
+Messages are JSON lines; bulk data goes through files. Standard output and error go to the
+run's log, so nothing that a library prints can disturb the protocol.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from itercli import registry
+from itercli.engine.context import Context, StoredArtifact, model_ref
+from itercli.engine.files import Locked
+from itercli.engine.store import Entry, Store
+from itercli.records import ModelRef
+from itercli.recipe.schema import parse_stage
+from itercli.training.base import Interrupted
+
+PR_SET_PDEATHSIG = 1
+LOCK_POLL_SECONDS = 0.2
+
+
+class Worker:
+    """The message loop. Stages run in the main thread, messages are read in another."""
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        self._in = os.fdopen(read_fd, "r", encoding="utf-8")
+        self._out = os.fdopen(write_fd, "w", encoding="utf-8", buffering=1)
+        self._out_lock = threading.Lock()
+        self._orders: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._stop = threading.Event()
+        self._shared: dict[str, Any] = {}
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one message to the engine; exits if the engine is gone."""
+        try:
+            with self._out_lock:
+                self._out.write(json.dumps(message, ensure_ascii=False, default=str) + "\n")
+        except BrokenPipeError:
+            os._exit(1)
+
+    def main(self) -> int:
+        """Serve until told to close."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the engine decides
+        signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
+        threading.Thread(target=self._read, name="messages", daemon=True).start()
+        self.send({"t": "ready", "pid": os.getpid()})
+        while (order := self._orders.get()) is not None:
+            self._run(order)
+        for value in self._shared.values():
+            close = getattr(value, "close", None)
+            if close:
+                close()
+        return 0
+
+    def _read(self) -> None:
+        for line in self._in:
+            message = json.loads(line)
+            if message["cmd"] == "stop":
+                self._stop.set()
+            elif message["cmd"] == "run":
+                self._orders.put(message)
+            elif message["cmd"] == "close":
+                break
+        else:
+            os._exit(1)  # the engine is gone: what is journaled is safe, the rest is not wanted
+        self._orders.put(None)
+
+    def _run(self, order: dict[str, Any]) -> None:
+        entry = Store(Path(order["store"])).entry(order["kind"], order["key"])
+        try:
+            for plugin in order["plugins"]:
+                registry.load_plugin(Path(plugin))
+            waited = False
+            while True:
+                entry.path.mkdir(parents=True, exist_ok=True)
+                try:
+                    with entry.lock():
+                        self._locked(order, entry)
+                    return
+                except Locked as error:
+                    if not waited:
+                        self.send({"t": "event", "event": "waiting", "fields": {"holder": error.holder}})
+                    waited = True
+                    self.send({"t": "progress", "done": 0, "total": None, "unit": "",
+                               "metrics": {"status": f"waiting for {error.holder}"}})
+                    if self._stop.wait(LOCK_POLL_SECONDS):
+                        raise Interrupted from None
+        except Interrupted:
+            self.send({"t": "stopped"})
+        except BaseException as error:
+            traceback.print_exc()
+            self.send(
+                {
+                    "t": "failed",
+                    "error": str(error) or type(error).__name__,
+                    "type": type(error).__name__,
+                    "traceback": traceback.format_exc(),
+                }
+            )
+
+    def _locked(self, order: dict[str, Any], entry: Entry) -> None:
+        """Run the stage while holding its lock, unless somebody finished it meanwhile."""
+        manifest = entry.manifest
+        if manifest is not None:
+            self.send({"t": "done", "manifest": manifest, "reused": True})
+            return
+        started = time.monotonic()
+        store = Store(Path(order["store"]))
+        inputs = {
+            slot: [StoredArtifact(store.entry(i["kind"], i["key"]), i["id"]) for i in items]
+            for slot, items in order["inputs"].items()
+        }
+        models = {slot: _model(store, use) for slot, use in order["models"].items()}
+        ctx = Context(
+            name=order["name"],
+            iteration=order["iteration"],
+            seed=order["seed"],
+            entry=entry,
+            inputs=dict(inputs),
+            models=models,
+            shared=self._shared,
+            stop=self._stop,
+            send=self.send,
+        )
+        try:
+            parse_stage(order["raw"]).run(ctx)
+        finally:
+            ctx.close()
+        manifest = entry.finish(
+            ingredients=order["ingredients"],
+            inputs={
+                slot: [{"id": a.label, "key": a.entry.key, "digest": _digest(a.entry)} for a in artifacts]
+                for slot, artifacts in inputs.items()
+            },
+            rows=ctx.row_count,
+            record=ctx.record,
+            counts=ctx.counts,
+            metrics=ctx.metrics,
+            seconds=time.monotonic() - started,
+            work={
+                "resumed_rows": ctx.resumed_rows,
+                "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            },
+        )
+        self.send({"t": "done", "manifest": manifest, "reused": False})
+
+
+def _digest(entry: Entry) -> str:
+    manifest = entry.manifest
+    return manifest["digest"] if manifest else ""
+
+
+def _model(store: Store, use: dict[str, Any]) -> ModelRef:
+    if use["node"] is None:
+        return ModelRef(base=use["path"], version=use["version"], digest=use["digest"])
+    return model_ref(store.entry(use["node"]["kind"], use["node"]["key"]), use["version"])
+
+
+def main() -> int:
+    """Entry point of the process."""
+    # Die with the engine even if it is killed: no orphans that hold models and locks.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)  # the engine asks for a stack dump before it kills a hung worker
+    registry.load_builtin()
+    return Worker(int(sys.argv[1]), int(sys.argv[2])).main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
