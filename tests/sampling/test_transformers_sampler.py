@@ -1,0 +1,302 @@
+"""The decode loop: same tokens as transformers, and nothing depends on the batch."""
+
+from __future__ import annotations
+
+import random
+from itertools import count
+
+import pytest
+import torch
+from conftest import ask, never, ref_of, save_adapter, save_model
+
+from itercli.records import Message
+from itercli.sampling.base import Request, SamplerError, SamplingParams
+from itercli.sampling.prompting import encode_prompt
+from itercli.sampling.specs import TransformersSpec
+
+PROMPTS = ["count to 3", "write a short story about a fox", "adder", "the quick brown fox jumps over " * 6]
+
+
+@pytest.fixture
+def sampler():
+    made = []
+
+    def make(**options):
+        made.append(TransformersSpec(**{"batch_size": 8, "threads": 1} | options).build())
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def texts(sampler, requests):
+    return {(s.key, s.text, s.finish, s.tokens) for s in sampler.generate(requests, never)}
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        "llama",
+        "llama-gqa",
+        "llama-mqa",
+        "qwen2",
+        "qwen3",
+        "mistral",
+        "gemma2",
+        "gemma3",
+        "gpt-neox",
+        "phi3",
+        "gpt2",
+        "mixtral",
+    ],
+)
+def test_greedy_equals_generate(family, models, sampler):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = models(family)
+    ours = sampler()
+    report = ours.load(ref_of(folder))
+    assert report["batch_invariant"]
+    requests = [ask(p, temperature=0, max_new_tokens=40) for p in PROMPTS]
+    got = {s.key[0]: s for s in ours.generate(requests, never)}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for request in requests:
+        ids = encode_prompt(tokenizer, request.messages)
+        out = model.generate(
+            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), do_sample=False, max_new_tokens=40
+        )[0, len(ids) :]
+        text = tokenizer.decode(out, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert got[request.key[0]].text == text
+        assert got[request.key[0]].tokens == len(out)
+
+
+@pytest.mark.parametrize(
+    ("family", "threads"),
+    [
+        ("llama", 1),
+        ("llama-mqa", 1),
+        ("gemma3", 1),
+        pytest.param("llama", 2, marks=pytest.mark.slow),
+        pytest.param("llama-mqa", 2, marks=pytest.mark.slow),
+        pytest.param("gemma3", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_text_is_independent_of_the_batch(family, threads, models, sampler):
+    ours = sampler(threads=threads)
+    ours.load(ref_of(models(family)))
+    seeds = count(100)
+    requests = [
+        ask(p, i, next(seeds), max_new_tokens=150 if i == 0 else 20, top_k=50 if i == 2 else 0)
+        for p in PROMPTS
+        for i in range(6)
+    ]
+    full = texts(ours, requests)
+    assert len({t for _, t, _, _ in full}) > 15, "samples should differ"
+    shuffled = random.Random(1).sample(requests, len(requests))
+    assert texts(ours, shuffled) == full
+    subset = requests[5:17]
+    keys = {r.key for r in subset}
+    assert texts(ours, subset) == {row for row in full if row[0] in keys}
+    for alone in (requests[0], requests[14]):
+        assert texts(ours, [alone]) == {row for row in full if row[0] == alone.key}
+    beside = [ask("adder", 90 + i, 7000 + i, max_new_tokens=300, temperature=1.5) for i in range(9)]
+    assert {row for row in texts(ours, [*beside, *requests]) if row[0][1] < 90} == full
+
+
+def test_another_sampler_and_batch_size_of_the_same_shape_class(models, sampler):
+    requests = [ask(p, i, i) for p in PROMPTS for i in range(3)]
+    one, two = sampler(), sampler(batch_size=16)
+    for ours in (one, two):
+        ours.load(ref_of(models()))
+    assert texts(one, requests) == texts(two, requests)
+
+
+def test_refill_streams_before_the_rest(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    taken = []
+
+    def feed():
+        for i in range(40):
+            taken.append(i)
+            yield ask("adder", i, i, max_new_tokens=4 + i % 5)
+
+    first = next(iter(ours.generate(feed(), never)))
+    assert first.tokens <= 9
+    assert len(taken) <= 16, "requests are taken as slots get free, not all at once"
+
+
+def test_stop_strings_eos_and_budget(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    free = {
+        s.key: s for s in ours.generate([ask("adder", i, i, max_new_tokens=60) for i in range(12)], never)
+    }
+    finishes = {s.finish for s in free.values()}
+    assert finishes <= {"stop", "length"}
+    victim = max(free.values(), key=lambda s: len(s.text))
+    for stop in (victim.text[12:15], victim.text[20]):
+        request = ask("adder", victim.key[1], victim.key[1], max_new_tokens=60, stop=(stop, "never occurs"))
+        cut = next(iter(ours.generate([request], never)))
+        assert cut.text == victim.text[: victim.text.index(stop)]
+        assert cut.finish == "stop"
+        assert cut.tokens < victim.tokens
+    with_end = [s for s in free.values() if s.finish == "stop"]
+    for s in with_end:
+        assert "<|im_end|>" not in s.text
+    assert all(s.tokens == 60 for s in free.values() if s.finish == "length")
+
+
+def test_end_token_stops_and_is_counted(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    tokens = {s.key: s for s in ours.generate([ask("x", i, i, max_new_tokens=400) for i in range(16)], never)}
+    ended = [s for s in tokens.values() if s.finish == "stop"]
+    assert ended, "a random model of 320 tokens ends within 400 tokens nearly always"
+    assert all(0 < s.tokens < 400 for s in ended)
+
+
+def test_distribution_of_first_token(models, sampler):
+    """Chi-square of 4,000 draws against the model's softmax at temperature 1.3."""
+    from scipy.stats import chisquare
+
+    ours = sampler(batch_size=64)
+    ours.load(ref_of(models()))
+    n = 4000
+    requests = [ask("adder", i, i, max_new_tokens=1, temperature=1.3) for i in range(n)]
+    decoder = ours._decoder
+    ids = encode_prompt(ours._tokenizer, requests[0].messages)
+    logits = ours._model(input_ids=torch.tensor([ids])).logits[0, -1].double()
+    expected = torch.softmax(logits / 1.3, -1) * n
+    seen = torch.zeros_like(expected)
+    decode = decoder._decode
+    decoder._decode = lambda tokens: (seen.__setitem__(tokens[0], seen[tokens[0]] + 1), decode(tokens))[1]
+    list(ours.generate(requests, never))
+    assert seen.sum() == n
+    big = expected >= 5
+    observed = [*seen[big].tolist(), float(seen[~big].sum())]
+    wanted = [*expected[big].tolist(), float(expected[~big].sum())]
+    assert len(wanted) > 10
+    assert chisquare(observed, wanted).pvalue > 1e-3
+
+
+def test_context_is_checked_and_the_key_named(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    with pytest.raises(SamplerError, match=r"'fox', 3.*max_new_tokens 1020.*context of 1024"):
+        list(ours.generate([ask("fox", 3, max_new_tokens=1020)], never))
+    assert texts(ours, [ask("fox", 3)]), "a refused request leaves the sampler usable"
+
+
+def test_stopping_and_a_closed_generator(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    requests = [ask("fox", i, i) for i in range(30)]
+    seen = []
+    for row in ours.generate(requests, lambda: len(seen) >= 3):
+        seen.append(row)
+    assert 3 <= len(seen) < 30
+    stream = ours.generate(requests, never)
+    next(stream)
+    stream.close()
+    assert len(texts(ours, requests)) == 30
+
+
+def test_continue_final(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    messages = (Message(role="user", content="fox"), Message(role="assistant", content="Once upon"))
+    request = Request(
+        ("c", 0), messages, 1, SamplingParams(temperature=0, max_new_tokens=5), continue_final=True
+    )
+    row = next(iter(ours.generate([request], never)))
+    ids = encode_prompt(ours._tokenizer, messages, continue_final=True)
+    assert ours._tokenizer.decode(ids).endswith("assistant\nOnce upon")
+    assert row.meta["prompt_tokens"] == len(ids)
+
+
+@pytest.mark.parametrize("adapter", ["merge", "attach"])
+def test_switching_policies(adapter, models, sampler, tmp_path):
+    base, other = models(), models("llama", 7)
+    for i in (1, 2):
+        save_adapter(base, tmp_path / f"a{i}", seed=i)
+    refs = {
+        "base": ref_of(base),
+        "a1": ref_of(base, tmp_path / "a1", "policy@1"),
+        "a2": ref_of(base, tmp_path / "a2", "policy@2"),
+        "full": ref_of(other, None, "policy@3"),
+    }
+    requests = [ask(p, i, i) for p in PROMPTS for i in range(2)]
+    ours = sampler(adapter=adapter)
+    seen: dict[str, set] = {}
+    for name in ("base", "a1", "base", "a2", "a1", "full", "a1", "base", "base"):
+        report = ours.load(refs[name])
+        rows = texts(ours, requests)
+        assert seen.setdefault(name, rows) == rows, f"{name} gives again what it gave"
+        if report["switch"] != "none":
+            assert report["probe"].get("drift", 0) == 0
+    assert len({frozenset(rows) for rows in seen.values()}) == 4
+    assert report["switch"] == "none"
+    fresh = sampler(adapter=adapter)
+    assert fresh.load(refs["a2"])["switch"] == "loaded"
+    assert texts(fresh, requests) == seen["a2"]
+
+
+def test_full_weights_switch_in_place(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    assert ours.load(ref_of(models("llama", 7), version="policy@1"))["switch"] == "in place"
+    assert ours.load(ref_of(models("qwen3"), version="policy@2"))["switch"] == "loaded"
+
+
+def test_adapter_that_saves_modules_is_taken_off_again(models, sampler, tmp_path):
+    base = models()
+    save_adapter(base, tmp_path / "a", modules_to_save=["lm_head"])
+    ours = sampler()
+    requests = [ask(p) for p in PROMPTS]
+    ours.load(ref_of(base))
+    before = texts(ours, requests)
+    ours.load(ref_of(base, tmp_path / "a", "policy@1"))
+    assert texts(ours, requests) != before
+    ours.load(ref_of(base))
+    assert texts(ours, requests) == before
+
+
+def test_probe_catches_a_policy_that_did_not_change(models, sampler, tmp_path, monkeypatch):
+    base = models()
+    save_adapter(base, tmp_path / "zero", scale=0)
+    save_adapter(base, tmp_path / "real")
+    ours = sampler()
+    ours.load(ref_of(base))
+    report = ours.load(ref_of(base, tmp_path / "zero", "policy@1"))
+    assert "equal weights" in report["probe"]["warning"]
+    monkeypatch.setattr(ours._adapters, "apply", lambda model, adapter: model)
+    with pytest.raises(SamplerError, match=r"still answers exactly as policy@1"):
+        ours.load(ref_of(base, tmp_path / "real", "policy@2"))
+    with pytest.raises(SamplerError, match="no policy is loaded"):
+        list(ours.generate([ask("x")], never))
+
+
+def test_probe_catches_changed_files(models, sampler, tmp_path):
+    save_model(tmp_path / "m", seed=1)
+    ours = sampler()
+    ours.load(ref_of(tmp_path / "m"))
+    ours.load(ref_of(models(), version="policy@1"))
+    save_model(tmp_path / "m", seed=2)
+    with pytest.raises(SamplerError, match="gave other log-probs before"):
+        ours.load(ref_of(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("family", ["mamba2", "bloom"])
+def test_models_without_slots_are_refused(family, models, sampler):
+    with pytest.raises(SamplerError, match="use sampler=vllm"):
+        sampler().load(ref_of(models(family)))
+
+
+def test_missing_folders(models, sampler, tmp_path):
+    with pytest.raises(SamplerError, match=r"config\.json is missing"):
+        sampler().load(ref_of(tmp_path))
+    with pytest.raises(SamplerError, match=r"adapter_config\.json is missing"):
+        sampler().load(ref_of(models(), tmp_path))
