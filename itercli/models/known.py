@@ -65,7 +65,7 @@ def known() -> list[KnownModel]:
     return [
         KnownModel(
             name="tiny-rtl",
-            what="Llama of about 2M parameters, trained from scratch on small Verilog tasks",
+            what="Llama of 2M parameters, trained from scratch on small Verilog tasks",
             size=folder_size(TINY_RTL),
             licence="Apache-2.0",
             state="shipped" if is_model_folder(TINY_RTL) else "missing",
