@@ -16,6 +16,8 @@ from typing import Any
 from itercli.records import Prompt
 from itercli.registry import Component
 
+ONE_OBJECT = "Each line must hold one JSON object"
+
 
 class DataError(ValueError):
     """A data file that is missing or malformed.
@@ -112,9 +114,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise DataError(path, number, f"not JSON ({error})", "Each line must hold one JSON object") from error
+            raise DataError(path, number, f"not JSON ({error})", ONE_OBJECT) from error
         if not isinstance(row, dict):
-            raise DataError(path, number, f"a JSON {type(row).__name__}", "Each line must hold one JSON object")
+            raise DataError(path, number, f"a JSON {type(row).__name__}", ONE_OBJECT)
         yield number, row
 
 
@@ -127,5 +129,7 @@ def string_field(path: Path, line: int | None, row: dict[str, Any], name: str) -
     value = row.get(name)
     if isinstance(value, str):
         return value
-    found = f"{name!r} is a {type(value).__name__}" if name in row else f"no {name!r}; has {', '.join(map(repr, row))}"
+    found = f"{name!r} is a {type(value).__name__}"
+    if name not in row:
+        found = f"no {name!r}, only {', '.join(map(repr, row))}"
     raise DataError(path, line, found, f"Give {name!r} as text")

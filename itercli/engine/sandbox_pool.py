@@ -104,7 +104,7 @@ class Pool:
         with self.lock:
             if self.base is None:
                 self.base = os.path.realpath(tempfile.mkdtemp(prefix="itercli-sandbox-"))
-                os.chmod(self.base, 0o711)  # noqa: S103 (guests of a root program pass through)
+                os.chmod(self.base, 0o711)  # guests of a root program pass through
             return self.base
 
     @contextlib.contextmanager

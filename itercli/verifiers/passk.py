@@ -1,0 +1,62 @@
+"""Unbiased pass@k and bootstrap intervals over problems.
+
+pass@k is the estimator of Chen et al. 2021 (arXiv 2107.03374, section 2.1): the chance that
+at least one of k completions, drawn without replacement from the n that were sampled, is
+right. Intervals resample *problems*, not completions: what varies between benchmarks of
+this kind is which problems are in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Unbiased pass@k of one problem, 1 - C(n - c, k) / C(n, k), in product form.
+
+    Args:
+        n: Completions sampled.
+        correct: How many of them are right.
+        k: Completions one may try.
+
+    Raises:
+        ValueError: Fewer than k completions, or `correct` out of range.
+    """
+    if not 1 <= k <= n:
+        raise ValueError(f"pass@{k} needs at least {k} completions per problem, there are {n}")
+    if not 0 <= correct <= n:
+        raise ValueError(f"{correct} correct of {n} completions")
+    if n - correct < k:
+        return 1.0
+    return 1.0 - prod(1.0 - k / i for i in range(n - correct + 1, n + 1))
+
+
+def mean_pass_at_k(results: Mapping[str, Sequence[bool]], k: int) -> float:
+    """pass@k averaged over problems (problem id -> verdict of each completion)."""
+    if not results:
+        raise ValueError("no problems")
+    return sum(pass_at_k(len(v), sum(v), k) for v in results.values()) / len(results)
+
+
+def bootstrap_mean(
+    values: Iterable[float], *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean with its percentile bootstrap interval.
+
+    Args:
+        values: One value per problem, shape [problems].
+
+    Returns:
+        (mean, low, high).
+    """
+    import numpy as np
+
+    data = np.asarray(list(values), dtype=np.float64)
+    if data.size == 0:
+        raise ValueError("no values")
+    rng = np.random.default_rng(seed)
+    means = data[rng.integers(0, data.size, size=(resamples, data.size))].mean(axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(data.mean()), float(low), float(high)

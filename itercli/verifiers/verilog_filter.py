@@ -1,0 +1,141 @@
+"""Static checks of Verilog: does it parse, does it stand on its own.
+
+pyslang does both in well under a millisecond; without it Icarus is asked. It is stricter
+than Icarus, so it serves as a filter of training data, not as a verdict.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+from itercli.engine import sandbox
+from itercli.verifiers.verilog_extract import is_testbench
+from itercli.verifiers.verilog_text import KEYWORDS, code_tokens, modules, ports
+from itercli.verifiers.verilog_tools import find_icarus
+
+_UNKNOWN = re.compile(r"Unknown module type: (\S+)")
+_STATEMENTS = frozenset(
+    """
+    assign always always_comb always_ff always_latch initial generate case if for and or not nand nor xor xnor
+    buf bufif0 bufif1 notif0 notif1 function
+    """.split()  # noqa: SIM905
+)
+
+
+def has_pyslang() -> bool:
+    """Whether pyslang can be imported (it is not imported)."""
+    return importlib.util.find_spec("pyslang") is not None
+
+
+def syntax_errors(code: str) -> list[str]:
+    """Why a text does not parse; empty if it does. An empty text does not."""
+    if not code.strip():
+        return ["no code"]
+    if not has_pyslang():
+        return [line for line in _icarus_log(code).split("\n") if "error" in line.lower()][:5]
+    import pyslang
+
+    tree = pyslang.syntax.SyntaxTree.fromText(code)
+    errors = [d for d in tree.diagnostics if d.isError()]
+    return [str(d.code).removeprefix("DiagCode(").removesuffix(")") for d in errors][:5]
+
+
+def unknown_modules(code: str) -> list[str]:
+    """Modules that the text instantiates and does not define."""
+    if not has_pyslang():
+        return sorted(set(_UNKNOWN.findall(_icarus_log(code))))
+    import pyslang
+
+    compilation = pyslang.ast.Compilation()
+    compilation.addSyntaxTree(pyslang.syntax.SyntaxTree.fromText(code))
+    found = set()
+    for diagnostic in compilation.getAllDiagnostics():
+        if "UnknownModule" in str(diagnostic.code):
+            found.add(str(diagnostic.args[0]) if diagnostic.args else "?")
+    return sorted(found)
+
+
+def self_contained(code: str, header: str, top: str | None = None) -> list[str]:
+    """Why code cannot be used on its own; empty if it can.
+
+    One reading of ITERTL's filter for "self-contained modules" (arXiv 2407.12022 v3, whose
+    details are not published): a module and its `endmodule`, name and ports of the header,
+    every instantiated module defined, no `include`, not a mere stub, no test bench.
+
+    Args:
+        code: The extracted code.
+        header: Header of the asked-for module; empty: ports are not compared.
+        top: Its name; by default the header's, else the code's first module.
+    """
+    found = modules(code)
+    if not found:
+        return ["no module with its endmodule"]
+    tokens = code_tokens(code)
+    if top is None:
+        asked = re.search(r"\bmodule\s+\\?([A-Za-z_][\w$]*)", header)
+        top = asked.group(1) if asked else found[0].name
+    reasons = []
+    if any(t.text == "`include" for t in tokens):
+        reasons.append("includes another file")
+    tests = [m.name for m in found if m.name != top and is_testbench(m.name)]
+    if tests or any(t.text in ("$finish", "$stop", "$dumpfile", "$dumpvars", "$monitor") for t in tokens):
+        reasons.append(f"holds a test bench{': ' + tests[0] if tests else ''}")
+    main = next((m for m in found if m.name == top), None)
+    if main is None:
+        reasons.append(f"no module {top}; has {', '.join(m.name for m in found)}")
+    else:
+        text = code[main.start : main.end]
+        wrong = _port_differences(text, header)
+        if wrong:
+            reasons.append(wrong)
+        if _is_stub(text):
+            reasons.append(f"module {top} has no body")
+    bad_syntax = syntax_errors(code)
+    if bad_syntax:
+        return [*reasons, f"does not parse: {bad_syntax[0]}"]
+    if "includes another file" not in reasons:
+        reasons += [f"module {name} is not defined" for name in unknown_modules(code)]
+    return reasons
+
+
+def _port_differences(module: str, header: str) -> str | None:
+    wanted, got = ports(header), ports(module)
+    if not wanted or not got:  # no header, or the old style with directions in the body: not compared
+        return None
+    missing, extra = sorted(wanted.keys() - got.keys()), sorted(got.keys() - wanted.keys())
+    if missing:
+        return f"port {missing[0]} is missing"
+    if extra:
+        return f"port {extra[0]} is not in the header"
+    turned = sorted(name for name in wanted if wanted[name] != got[name])
+    return f"port {turned[0]} is an {got[turned[0]]}" if turned else None
+
+
+def _is_stub(module: str) -> bool:
+    """No statement, gate or instance between the header and `endmodule`."""
+    tokens = code_tokens(module)
+    end = next((i for i, t in enumerate(tokens) if t.text == ";"), len(tokens))
+    body = tokens[end + 1 : -1]
+    for i, token in enumerate(body):
+        if token.kind == "name" and token.text in _STATEMENTS:
+            return False
+        starts = i == 0 or body[i - 1].text in (";", "end", "begin")
+        if starts and token.kind in ("name", "escaped") and token.text not in KEYWORDS:
+            return False  # an instance
+        if token.text == "=":  # a declaration with a value drives something
+            words = ("parameter", "localparam", ";")
+            if next((t.text for t in reversed(body[:i]) if t.text in words), ";") == ";":
+                return False
+    return True
+
+
+def _icarus_log(code: str) -> str:
+    icarus = find_icarus()
+    with sandbox.tempdir() as folder:
+        (folder / "sample.sv").write_text(code, encoding="utf-8", errors="replace")
+        library = ["-B", icarus.library] if icarus.library else []
+        argv = [icarus.iverilog, *library, "-g2012", "-t", "null", "sample.sv"]
+        done = sandbox.run(argv, cwd=folder, readable=icarus.readable)
+    log = done.stderr.decode("utf-8", "replace")
+    return log if done.returncode == 0 or log else f"error: {done.reason}"
