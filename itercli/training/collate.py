@@ -136,6 +136,24 @@ def micro_batches(groups: Sequence[Group], size: int) -> Iterator[list[Group]]:
         yield ordered[i : i + size]
 
 
+def length_buckets(rows: Sequence[Row], min_tokens: int) -> list[list[int]]:
+    """Indices of rows to pad together, so that little of the work goes into padding.
+
+    A bucket takes rows of at least three quarters of its longest, and shorter ones only
+    while it is too small (`min_tokens`) to be worth a forward pass of its own.
+    """
+    buckets: list[list[int]] = []
+    longest = tokens = 0
+    for i in sorted(range(len(rows)), key=lambda i: -len(rows[i].ids)):
+        length = len(rows[i].ids)
+        if not buckets or (length < 0.75 * longest and tokens >= min_tokens):
+            buckets.append([])
+            longest, tokens = length, 0
+        buckets[-1].append(i)
+        tokens += length
+    return buckets
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Padded rows of a forward pass.

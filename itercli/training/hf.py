@@ -19,17 +19,17 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from itercli.training.base import TrainingSpec
 from itercli.training.checkpoints import WEIGHTS, Checkpoints
-from itercli.training.collate import Group, micro_batches, pad_rows
+from itercli.training.collate import Group, length_buckets, micro_batches, pad_rows
 from itercli.training.losses import Objective, Totals, response_logprobs
 from itercli.training.models import compute_dtype, trained_tensors
 
@@ -69,16 +69,16 @@ class StepTrainer(Trainer):
         report: Report = lambda done, total, metrics: None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        config = getattr(model, "config", None)
-        use_cache = getattr(config, "use_cache", None)
-        super().__init__(model, args, train_dataset=steps, callbacks=list(callbacks))
-        if use_cache is not None:
-            # The Trainer switches the cache off in the config, which would be saved with the
-            # weights and make every later generation quadratic. Forward passes say it instead.
-            config.use_cache = use_cache
+        use_cache = model.config.use_cache
+        super().__init__(model, args, callbacks=list(callbacks))
+        # The Trainer switches the cache off in the config, which would be saved with the
+        # weights and make every later generation quadratic. Forward passes say it instead.
+        model.config.use_cache = use_cache
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
-        self.objective, self.micro_batch_size, self.split = objective, micro_batch_size, split
+        self.steps: Sequence[Sequence[Group]] = steps
+        self.objective: Objective = objective
+        self.micro_batch_size, self.split = micro_batch_size, split
         self.checkpoints, self.report = checkpoints, report
         self.save_seconds = 0.0
         self._step_metrics: dict[str, float] = {}
@@ -86,9 +86,9 @@ class StepTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """The steps in their planned order; nothing is shuffled, sharded or moved here."""
-        return DataLoader(self.train_dataset, batch_size=1, shuffle=False, collate_fn=lambda items: items[0])
+        return DataLoader(cast(Any, self.steps), batch_size=1, shuffle=False, collate_fn=lambda items: items[0])
 
-    def training_step(
+    def training_step(  # type: ignore[override]
         self, model: Any, inputs: Sequence[Group], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Forward and backward over a whole step; returns its loss."""
@@ -130,11 +130,16 @@ class StepTrainer(Trainer):
         rows = [row for group in groups for row in group.rows]
         if only is not None:
             rows = [rows[only]]
-        batch = pad_rows(rows, self.args.device)
-        with self.compute_loss_context_manager():
+        device = self.args.device
+        buckets = length_buckets(rows, 4096 if device.type == "cuda" else 256)
+        sums = []
+        for bucket in buckets:
+            batch = pad_rows([rows[i] for i in bucket], device)
             # Logits of prompt tokens are not needed; with a large vocabulary they are most of the memory.
             output = model(input_ids=batch.input_ids, use_cache=False, logits_to_keep=batch.kept)
-        return response_logprobs(output.logits, batch.labels)
+            sums.append(response_logprobs(output.logits, batch.labels))
+        order = [i for bucket in buckets for i in bucket]
+        return torch.cat(sums)[torch.tensor(order, device=device).argsort()]
 
     def _split_gradient(self, model: Any, group: Group, totals: Totals) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradient of one example with one candidate in memory at a time.
@@ -182,7 +187,7 @@ class StepTrainer(Trainer):
         log.info("checkpoint %s saved in %.1f s", path, self.save_seconds)
 
     def _write_checkpoint(self, folder: Path) -> None:
-        tensors = {n: t.detach().cpu().contiguous() for n, t in trained_tensors(self.model).items()}
+        tensors = {n: t.detach().cpu().contiguous() for n, t in trained_tensors(self._module()).items()}
         save_file(tensors, folder / WEIGHTS)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
@@ -191,12 +196,16 @@ class StepTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
-        tensors = trained_tensors(self.model if model is None else model)
+        tensors = trained_tensors(self._module())
         if saved.keys() != tensors.keys():
             raise TrainingError(f"{resume_from_checkpoint} holds other weights than this job trains")
         with torch.no_grad():
             for name, tensor in tensors.items():
                 tensor.copy_(saved[name])
+
+    def _module(self) -> nn.Module:
+        assert self.model is not None
+        return self.model
 
 
 class Pacer(TrainerCallback):

@@ -6,13 +6,13 @@ import hashlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 
 from itercli.recipe.seeds import digest
-from itercli.records import Record
+from itercli.records import RankedExample, Record
 from itercli.training.base import Interrupted, TrainJob, TrainResult
 from itercli.training.checkpoints import Checkpoints
 from itercli.training.collate import Needed, encode_groups, plan_steps
@@ -50,8 +50,9 @@ def run_training(
     if job.stopping():
         raise Interrupted("training stopped before its first step")
     torch.set_num_threads(spec.threads)
+    examples = cast("Sequence[RankedExample]", job.examples)
     tokenizer = load_tokenizer(job.start)
-    groups, counts = encode_groups(job.examples, tokenizer, max_length=spec.max_length, needed=needed)
+    groups, counts = encode_groups(examples, tokenizer, max_length=spec.max_length, needed=needed)
     if not groups:
         raise TrainingError(_nothing_left(counts, spec.max_length))
     plan = plan_steps(
@@ -78,7 +79,6 @@ def run_training(
         lora=lora,
         seed=job.seed % 2**32,
     )
-    before = checksums(model)
     pacer = Pacer(spec, job.stopping)
     trainer = StepTrainer(
         model,
@@ -92,6 +92,7 @@ def run_training(
         callbacks=[pacer],
     )
     pacer.trainer = trainer
+    before = checksums(model)  # only now: the model is on its device, where sums round the same way
     newest = checkpoints.newest()
     if newest is not None:
         log.info("resuming from %s", newest)

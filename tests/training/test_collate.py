@@ -3,7 +3,15 @@ import pytest
 import torch
 from tiny import example, tiny_tokenizer
 
-from itercli.training.collate import Group, Row, encode_groups, micro_batches, pad_rows, plan_steps
+from itercli.training.collate import (
+    Group,
+    Row,
+    encode_groups,
+    length_buckets,
+    micro_batches,
+    pad_rows,
+    plan_steps,
+)
 from itercli.training.methods import Ranking, Sft
 
 
@@ -93,3 +101,11 @@ def test_micro_batches_hold_similar_lengths():
     groups = [Group(str(n), (Row(np.arange(n), 1),), (1.0,), 0) for n in (3, 9, 4, 8, 5)]
     cut = [[g.length for g in micro] for micro in micro_batches(groups, 2)]
     assert cut == [[9, 8], [5, 4], [3]]
+
+
+def test_length_buckets():
+    rows = [Row(np.arange(n), 1) for n in (10, 100, 90, 20, 80, 12)]
+    assert length_buckets(rows, 0) == [[1, 2, 4], [3], [5, 0]]
+    # Too few tokens for a pass of their own: padded along.
+    assert length_buckets(rows, 1000) == [[1, 2, 4, 3, 5, 0]]
+    assert length_buckets(rows, 30) == [[1, 2, 4], [3, 5], [0]]
