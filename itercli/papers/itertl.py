@@ -15,13 +15,14 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 import itercli.papers.baselines  # noqa: F401  (registers the selectors that ITERTL is compared with)
-from itercli.papers.rtlcoder_score import Quality, quality
+from itercli.papers.rtlcoder_score import Quality, parse, quality
 from itercli.recipe.fields import Scorer as ScorerField
 from itercli.records import Prompt, RankedExample, Record, Score, Trajectory
 from itercli.registry import register
 from itercli.stages.selectors import Dropped, Selector
 from itercli.verifiers.base import Judge, Scorer
 from itercli.verifiers.verilog_extract import extract
+from itercli.verifiers.verilog_filter import self_contained
 from itercli.verifiers.verilog_rules import refusal
 
 
@@ -205,7 +206,8 @@ class RankingSelector(Selector):
     def _not_self_contained(self, prompt: Prompt, code: str) -> str | None:
         if not self.filter_self_contained:
             return None
-        from itercli.verifiers.verilog import self_contained
-
         header, top = prompt.meta.get("header", ""), prompt.meta.get("top", "top_module")
-        return None if self_contained(extract(code, header, top), header) else "not_self_contained"
+        code = extract(code, header, top)
+        # Parsed here first: it refuses text that would make the filter's parser run away.
+        standing = parse(code)[0] == "good" and not self_contained(code, header, top)
+        return None if standing else "not_self_contained"

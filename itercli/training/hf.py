@@ -86,7 +86,8 @@ class StepTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """The steps in their planned order; nothing is shuffled, sharded or moved here."""
-        return DataLoader(cast(Any, self.steps), batch_size=1, shuffle=False, collate_fn=lambda items: items[0])
+        steps = cast(Any, self.steps)
+        return DataLoader(steps, batch_size=1, shuffle=False, collate_fn=lambda items: items[0])
 
     def training_step(  # type: ignore[override]
         self, model: Any, inputs: Sequence[Group], num_items_in_batch: Tensor | int | None = None

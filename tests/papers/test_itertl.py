@@ -268,14 +268,13 @@ def test_training_on_the_extracted_answer():
     assert rows[0].responses == [WRONG, GOOD]
 
 
-def test_filter(monkeypatch):
-    verilog = pytest.importorskip("itercli.verifiers.verilog")
-    assert verilog.self_contained(GOOD, HEADER)
+def test_filter():
     unknown = HEADER + "\n  missing u(.a(a), .y(y));\nendmodule\n"
     selector = RankingSelector(filter_self_contained=True)
-    rows, dropped = select(selector, [(prompt(), [score(0, unknown), score(1, WRONG)])])
+    deep = GOOD.replace("a & b", "(" * 5_000 + "a" + ")" * 5_000)
+    rows, dropped = select(selector, [(prompt(), [score(0, unknown), score(1, WRONG), score(2, deep)])])
     assert rows[0].responses == [WRONG, GOOD]
-    assert dropped == [(0, "not_self_contained")]
+    assert dropped == [(0, "not_self_contained"), (2, "not_self_contained")]
     assert select(selector, [(prompt(unknown), [score(1, WRONG)])]) == (
         [],
         [(None, "reference: not_self_contained"), (None, "no_reference")],
