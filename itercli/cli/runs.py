@@ -1,0 +1,70 @@
+"""List runs, newest first.
+
+A run is finished, running, interrupted (by a signal), failed (by an error) or died (its
+process was killed); all but finished ones go on with `iter resume NAME`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from itercli.cli.common import add_runs_argument, emit
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_runs_argument(parser)
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from itercli.engine.runs import all_runs
+    from itercli.report.runs import STATE_STYLES, seconds_since, summary
+    from itercli.report.text import age, spent
+
+    found = [summary(r) for r in all_runs(args.runs)]
+    if args.json:
+        return emit("itercli.runs/1", runs=found)
+    if not found:
+        print(f"there are no runs in {args.runs}; start one with `iter run recipe=NAME`", file=sys.stderr)
+        return 0
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for column in ("run", "recipe", "state", "iter", "headline", "age", "time"):
+        table.add_column(column, overflow="fold", justify="right" if column in ("age", "time") else "left")
+    for r in found:
+        updated = seconds_since(r["updated"])
+        table.add_row(
+            Text(r["name"]),
+            Text(r["recipe"] or "?"),
+            Text(r["state"], STATE_STYLES.get(r["state"], "")),
+            f"{r['iterations']['done']}/{r['iterations']['total']}",
+            Text(_headline(r["headline"])),
+            "?" if updated is None else age(updated),
+            spent(r["seconds"]),
+        )
+    console.print(table)
+    errors = [r for r in found if r["error"] and r["state"] == "failed"]
+    if errors:
+        console.print()
+    for r in errors:
+        console.print(Text.assemble((r["name"], "red"), f": {r['error']}"))
+    return 0
+
+
+def _headline(headline: dict[str, Any] | None) -> str:
+    if headline is None:
+        return ""
+    first, last = headline["first"], headline["last"]
+    values = f"{first['value']:.3f}"
+    if first["iteration"] != last["iteration"]:
+        values += f" -> {last['value']:.3f}"
+    return f"{headline['metric'].partition('.')[2]} {values}"

@@ -1,0 +1,216 @@
+"""Everything about one run, as data and on a screen (`iter show`)."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from itercli.engine.runs import Run
+from itercli.report.lineage import lineage, sentence
+from itercli.report.runs import STATE_STYLES, resume_command, runs_option, seconds_since, summary
+from itercli.report.stages import group_metrics, seconds_by_kind, stage_views
+from itercli.report.tables import by_iteration, metric_table
+from itercli.report.text import age, clean, spent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+STYLES = {"done": "green", "reused": "green", "running": "cyan", "cut off": "yellow"}
+STYLES |= {"failed": "red", "damaged": "red"}
+
+
+def details(run: Run) -> dict[str, Any]:
+    """Content of `itercli.show/1`, see docs/json.md."""
+    info = run.info
+    short = summary(run)
+    config = _config(run)
+    views = stage_views(run, alive=short["state"] == "running")
+    models = lineage(info, config, views)
+    latest = {m["role"]: m for m in models if m["state"] == "done" and m["path"]}
+    return {
+        "run": {
+            **short,
+            "error": info.get("error"),
+            "overrides": info.get("overrides", []),
+            "seed": config.get("seed", 0),
+            "roles": info.get("roles", {}),
+            "resume": resume_command(run) if short["state"] in ("failed", "interrupted", "died") else None,
+        },
+        "stages": [v.to_json() for v in views],
+        "metrics": by_iteration(run),
+        "groups": group_metrics(views),
+        "lineage": models,
+        "seconds": seconds_by_kind(views),
+        "files": {
+            "config": str(run.path / "config.yaml"),
+            "events": str(run.path / "events.jsonl"),
+            "metrics": str(run.path / "metrics.jsonl"),
+            "logs": str(run.path / "logs" / "latest"),
+            "models": {role: m["path"] for role, m in latest.items()},
+        },
+    }
+
+
+def render(run: Run, content: dict[str, Any], *, groups: bool = False) -> None:
+    """Print the content for a person; nothing in it is interpreted as markup."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    _header(console, content["run"])
+    console.print()
+    console.print(_stages(content["stages"]))
+    metrics = metric_table(run)
+    if metrics is not None:
+        _title(console, "metrics", "with intervals where the stage computes them")
+        console.print(metrics)
+    if groups:
+        _groups(console, content["groups"])
+    elif content["groups"]:
+        by = ", ".join(dict.fromkeys(g["by"] for g in content["groups"].values()))
+        console.print(f"by {by}: --groups", style="dim", markup=False)
+    _title(console, "lineage")
+    console.print(_lineage(content["lineage"]))
+    if content["seconds"]:
+        _title(console, "time", "by kind of stage; stages run beside each other")
+        console.print(_times(content["seconds"]))
+    _title(console, "files")
+    models = {f"model {role}": path for role, path in content["files"]["models"].items()}
+    console.print(_pairs({"run": content["run"]["path"], "logs": content["files"]["logs"], **models}))
+    _closing(console, run, content["run"])
+
+
+def _config(run: Run) -> dict[str, Any]:
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        config = yaml.load((run.path / "config.yaml").read_bytes(), loader)
+    except (FileNotFoundError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _title(console: Console, title: str, note: str = "") -> None:
+    from rich.text import Text
+
+    console.print()
+    console.print(Text.assemble((clean(title), "bold"), (f"  {note}" if note else "", "dim")))
+
+
+def _pairs(pairs: dict[str, Any]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs.items():
+        table.add_row(name, value if isinstance(value, Text) else Text(clean(str(value))))
+    return table
+
+
+def _header(console: Console, run: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    updated = seconds_since(run["updated"])
+    state = Text.assemble((run["state"], STATE_STYLES.get(run["state"], "")))
+    state.append(f", {run['iterations']['done']} of {run['iterations']['total']} iterations")
+    state.append(f", {run['stages']['done']} of {run['stages']['total']} stages")
+    pairs: dict[str, Any] = {
+        "state": state,
+        "recipe": run["recipe"],
+        "overrides": shlex.join(o for o in run["overrides"] if not o.startswith("recipe=")) or "none",
+        "seed": run["seed"],
+    }
+    for role, model in run["roles"].items():
+        pairs[role] = f"{model['path']}\n{model['digest']} ({model['source']})"
+    when = f"{run['created']}, last changed {age(updated)} ago" if updated is not None else run["created"]
+    pairs["begun"] = f"{when}; {spent(run['seconds'])} of work"
+    if run["stopped_early"]:
+        pairs["stopped early"] = run["stopped_early"]
+    console.print(run["name"], style="bold", markup=False)
+    console.print(_pairs(pairs))
+
+
+def _stages(stages: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for name in ("stage", "state", "rows", "time", "result"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("rows", "time") else "left")
+    for s in stages:
+        state = "reused" if s["state"] == "done" and s["reused"] else s["state"]
+        rows = "" if s["rows"] is None else str(s["rows"])
+        if s["state"] not in ("done", "damaged") and s["rows"] is not None and s["total"]:
+            rows += f"/{s['total']}"
+        time = "" if s["seconds"] is None else spent(s["seconds"])
+        table.add_row(Text(s["node"]), Text(state, STYLES.get(state, "dim")), rows, time, Text(_result(s)))
+    return table
+
+
+def _result(stage: dict[str, Any]) -> str:
+    parts = [stage["note"]] if stage["note"] else []
+    for name, value in stage["metrics"].items():
+        number = value["value"] if isinstance(value, dict) else value
+        parts.append(f"{name} {number:.4g}" if isinstance(number, float) else f"{name} {number}")
+    parts += [f"{n} {name}" for name, n in stage["counts"].items() if n]
+    if stage["reused"]:
+        parts.append(f"from {stage['made_by'] or 'a run that is gone'}")
+    return clean(", ".join(parts))
+
+
+def _groups(console: Console, groups: dict[str, dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    for stage, content in groups.items():
+        iterations = sorted(content["iterations"])
+        tables = [content["iterations"][i] for i in iterations]
+        names = dict.fromkeys(m for t in tables for values in t.values() for m in values if m != "prompts")
+        for metric in names:
+            _title(console, f"{stage}.{metric} by {content['by']}", "a column an iteration")
+            table = Table(header_style="bold", box=None, pad_edge=False)
+            table.add_column(Text(clean(content["by"])), overflow="fold")
+            for column in ("prompts", *("start" if i == 0 else str(i) for i in iterations)):
+                table.add_column(column, justify="right")
+            for group in sorted({g for t in tables for g in t}):
+                values = [t.get(group, {}).get(metric) for t in tables]
+                prompts = next(t[group]["prompts"] for t in tables if group in t)
+                cells = ["" if v is None else f"{v:.3f}" for v in values]
+                table.add_row(Text(clean(group)), str(prompts), *cells)
+            console.print(table)
+
+
+def _lineage(models: list[dict[str, Any]]) -> Table:
+    pairs = {}
+    for m in models:
+        digest = (m["digest"] or "").removeprefix("sha256:")[:12]
+        pairs[m["version"]] = sentence(m) + (f"; digest {digest}" if digest else "")
+    return _pairs(pairs)
+
+
+def _times(seconds: dict[str, dict[str, float]]) -> Table:
+    return _pairs({
+        kind: spent(s["spent"]) + (f", reuse saved {spent(s['reused'])}" if s["reused"] else "")
+        for kind, s in seconds.items()
+    })  # fmt: skip
+
+
+def _closing(console: Console, run: Run, info: dict[str, Any]) -> None:
+    """What went wrong and how to go on; where to look next."""
+    from rich.text import Text
+
+    console.print()
+    if info["state"] == "failed" and info["error"]:
+        console.print(Text.assemble(("error: ", "red"), clean(info["error"])))
+    if info["state"] == "died":
+        console.print(
+            "its process is gone without a word (killed?); everything finished is kept", style="red"
+        )
+    if info["resume"]:
+        console.print(f"go on with: {info['resume']}", markup=False, soft_wrap=True)
+    console.print(
+        f"look at completions: iter samples {run.name}{runs_option(run)}", markup=False, soft_wrap=True
+    )

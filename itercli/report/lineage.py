@@ -1,0 +1,121 @@
+"""Which data and which model version made which model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from itercli.engine.files import read_json
+from itercli.report.stages import StageView
+
+
+def lineage(info: dict[str, Any], config: dict[str, Any], views: list[StageView]) -> list[dict[str, Any]]:
+    """Every model version of a run, in the order of training.
+
+    Args:
+        info: Content of run.json.
+        config: The resolved recipe.
+        views: The run's stages.
+
+    Returns:
+        One entry a version, as documented for `itercli.show/1`.
+    """
+    by_node = {v.node: v for v in views}
+    versions: list[dict[str, Any]] = [
+        {"version": f"{role}@0", "role": role, "state": "done", "digest": model.get("digest"),
+         "path": model.get("path"), "made_by": None, "models": {}, "kept": None, "examples": [], "drawn": []}
+        for role, model in info.get("roles", {}).items()
+    ]  # fmt: skip
+    taken: Counter[str] = Counter()
+    for view in views:
+        if view.place["kind"] != "model":
+            continue
+        role = _role(view, config)
+        label = f"{role}@{view.place['iteration']}"
+        # Trained twice in one iteration: policy@1, policy@1.1, as the planner counts them.
+        name = f"{label}.{taken[label]}" if taken[label] else label
+        taken[label] += 1
+        layout = read_json(view.entry.path / "model.json") or {}
+        manifest = view.entry.manifest or {}
+        examples = [
+            by_node[i] for i in view.place["needs"] if i in by_node and by_node[i].place["kind"] == "examples"
+        ]
+        drawn = dict.fromkeys(i for e in examples for i in _drawn(e.node, by_node))
+        weights = layout.get("weights") or layout.get("adapter")
+        versions.append(
+            {
+                "version": name,
+                "role": role,
+                "state": view.state,
+                "digest": manifest.get("digest"),
+                "path": str(view.entry.path / weights) if weights else None,
+                "made_by": view.node,
+                "models": view.place["models"],
+                "kept": (layout.get("same_as") or {}).get("version"),
+                "examples": [
+                    {"node": e.node, "rows": e.rows if e.state == "done" else None} for e in examples
+                ],
+                "drawn": [
+                    {"node": i, "models": sorted(set(by_node[i].place["models"].values()))} for i in drawn
+                ],
+            }
+        )
+    return versions
+
+
+def sentence(version: dict[str, Any]) -> str:
+    """One version's origin in words."""
+    if version["made_by"] is None:
+        return f"start model, {version['path']}"
+    if version["kept"]:
+        return f"same as {version['kept']}: {version['made_by']} had no examples"
+    data = " and ".join(
+        f"{e['node']}" + (f" ({e['rows']} examples)" if e["rows"] is not None else "")
+        for e in version["examples"]
+    )
+    drawn = " and ".join(
+        d["node"] + (f" by {', '.join(d['models'])}" if d["models"] else "") for d in version["drawn"]
+    )
+    start = version["models"].get("start")
+    others = [f"{slot} {label}" for slot, label in version["models"].items() if slot != "start"]
+    done = version["state"] == "done"
+    parts = [
+        ("trained" if done else f"to be trained ({version['state']})") + (f" from {start}" if start else ""),
+        f"on {data}" if data else "",
+        f"drawn in {drawn}" if drawn else "",
+        f"with {', '.join(others)}" if others else "",
+    ]
+    return " ".join(p for p in parts if p)
+
+
+def _role(view: StageView, config: dict[str, Any]) -> str:
+    """The role of which a stage makes a version: what the recipe says, else what it starts from."""
+    folder, _, name = view.node.partition("/")
+    scope = "loop" if folder.startswith("iteration-") else folder
+    stage = (config.get(scope) or {}).get(name)
+    if isinstance(stage, dict) and stage.get("role"):
+        return str(stage["role"])
+    models = view.place["models"]
+    label = models.get("start") or next(iter(models.values()), "model@")
+    return str(label).partition("@")[0]
+
+
+def _drawn(node: str, by_node: dict[str, StageView]) -> list[str]:
+    """The sampling stages whose completions went into a stage; the source's prompts if none did."""
+    seen: list[str] = []
+    prompts: list[str] = []
+    todo = [node]
+    visited = set(todo)
+    while todo:
+        for i in by_node[todo.pop(0)].place["needs"]:
+            if i in visited or i not in by_node:
+                continue
+            visited.add(i)
+            kind = by_node[i].place["kind"]
+            if kind == "trajectories":
+                seen.append(i)
+            elif kind == "prompts":
+                prompts.append(i)
+            elif kind != "model":
+                todo.append(i)
+    return seen or prompts

@@ -1,0 +1,133 @@
+"""Samples on a terminal: readable in 80 columns, nothing a model wrote is interpreted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.text import Text
+
+from itercli.report.samples import Page
+from itercli.report.text import clean, clip
+
+LINES = 40
+
+
+def show_page(console: Console, page: Page, run: str, *, offset: int, lines: int | None = LINES) -> None:
+    """Print a page of samples.
+
+    Args:
+        lines: Lines of each text that are shown; None for all.
+    """
+    title = Text.assemble((run, "bold"), " ", (page.node, "bold"), f"  {page.rows} {page.kind}")
+    if page.outcomes and any(page.outcomes):
+        title.append(": " + clean(", ".join(f"{n} {name or 'scored'}" for name, n in page.outcomes.items())))
+    console.print(title)
+    if not page.finished:
+        console.print("unfinished: the rows so far, in the order in which they were done", style="yellow")
+    for sample in page.samples:
+        console.print()
+        if "example" in sample:
+            _example(console, sample["example"], lines)
+        else:
+            _sample(console, sample, lines)
+    if page.samples:
+        last = offset + len(page.samples)
+        more = f"; the next ones: --offset {last}" if last < page.matched else ""
+        console.print()
+        console.print(f"{offset + 1} to {last} of {page.matched} that match{more}", style="dim")
+
+
+def _sample(console: Console, sample: dict[str, Any], lines: int | None) -> None:
+    head = Text(clean(str(sample["prompt_id"])), "bold")
+    if sample["index"] is not None:
+        head.append(f" #{sample['index']}")
+    if sample["value"] is not None:
+        head.append("  ")
+        head.append_text(_verdict(sample))
+    _rule(console, head)
+    facts = [sample["policy"]]
+    if sample["tokens"] is not None:
+        cut = ", cut at the limit" if sample["finish"] == "length" else ""
+        facts.append(f"{sample['tokens']} tokens{cut}")
+    if sample["finish"] == "error":
+        facts.append("sampling failed")
+    if any(facts):
+        console.print(Text(clean("  ".join(f for f in facts if f)), "dim"))
+    if sample["prompt"] is None:
+        _block(console, "prompt", "(not found in the run's prompts)", lines)
+    _messages(console, sample["prompt"] or [], lines)
+    if sample["completion"] is None:
+        if sample["reference"] is not None:
+            _block(console, "reference", sample["reference"], lines, code=True)
+        return
+    _block(console, "completion", sample["completion"], lines, code=True)
+    answer = sample["answer"]
+    if answer is not None and answer.strip() != sample["completion"].strip():
+        _block(console, "extracted answer", answer or "(nothing)", lines, code=True)
+    if sample["message"]:
+        _block(console, "tool", sample["message"], lines)
+
+
+def _verdict(sample: dict[str, Any]) -> Text:
+    passed = sample["passed"]
+    text = Text(f"score {sample['value']:.4g}")
+    if passed is not None:
+        text.append("  ")
+        text.append("passed" if passed else "failed", "green" if passed else "red")
+    if sample["outcome"] and not (passed and sample["outcome"] == "pass"):
+        outcome = clean(sample["outcome"])
+        text.append(f"  {outcome}" if passed is None else f" ({outcome})")
+    return text
+
+
+def _example(console: Console, row: dict[str, Any], lines: int | None) -> None:
+    """A training example; fields that this version doesn't know are shown as they are."""
+    row = dict(row)
+    _rule(console, Text(clean(str(row.pop("prompt_id", "example"))), "bold"))
+    if isinstance(row.get("messages"), list):
+        _messages(console, row.pop("messages"), lines)
+    responses = row.get("responses")
+    if isinstance(responses, list):
+        del row["responses"]
+        scores, sources = row.pop("scores", []), row.pop("sources", [])
+        target = row.pop("target", None)
+        for n, response in enumerate(responses):
+            notes = [f"score {scores[n]:.4g}"] if n < len(scores) else []
+            notes += [sources[n]] if n < len(sources) else []
+            notes += ["target"] if n == target else []
+            _block(console, f"response {n}: {', '.join(notes)}", response, lines, code=True)
+    for name, value in row.items():
+        if value is not None:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            _block(console, name, text, lines, code=True)
+
+
+def _messages(console: Console, messages: list[dict[str, Any]], lines: int | None) -> None:
+    for message in messages:
+        _block(console, f"prompt, {message['role']}", message["content"], lines)
+
+
+def _rule(console: Console, title: Text) -> None:
+    title.truncate(console.width - 6, overflow="ellipsis")
+    console.print(Rule(title, align="left", style="dim"))
+
+
+def _block(console: Console, name: str, text: str, lines: int | None, *, code: bool = False) -> None:
+    shown, left = clip(clean(text).strip("\n"), lines)
+    console.print(Text(clean(name), "cyan"))
+    console.print(Padding(_body(console, shown, code), (0, 0, 0, 2)))
+    if left:
+        console.print(Text(f"  ... {left} more characters, --full shows them", "dim"))
+
+
+def _body(console: Console, text: str, code: bool) -> Any:
+    """Plain text, or Verilog in colours where there are any."""
+    if code and console.color_system and "endmodule" in text:
+        from rich.syntax import Syntax
+
+        return Syntax(text, "verilog", background_color="default", word_wrap=True)
+    return Text(text.expandtabs(4), overflow="fold")

@@ -1,0 +1,172 @@
+"""Rows of a run, finished or not, for a person to look at (`iter samples`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from itercli.engine.runs import Run
+from itercli.engine.store import JOURNAL, Entry
+from itercli.recipe.errors import nearest
+from itercli.report.rows import Row, drawn_for, entry_of, prompts_of, stored_rows
+from itercli.report.stages import journal_rows
+
+KINDS = ("prompts", "trajectories", "scores", "examples")
+FIELDS = (
+    "prompt_id", "index", "prompt", "reference", "completion", "answer", "value", "passed",
+    "outcome", "message", "policy", "tokens", "finish", "seed", "meta",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which rows are wanted; None is no condition."""
+
+    passed: bool | None = None
+    outcome: str | None = None
+    prompt: str | None = None
+    limit: int = 5
+    offset: int = 0
+
+    @property
+    def judges(self) -> bool:
+        """Whether only scored rows can match."""
+        return self.passed is not None or self.outcome is not None
+
+    def matches(self, row: Row) -> bool:
+        """Whether a row is wanted."""
+        prompt_id = str(row.get("prompt_id", row.get("id", "")))
+        return (
+            (self.passed is None or row.get("passed") is self.passed)
+            and (self.outcome is None or row.get("outcome") == self.outcome)
+            and (self.prompt is None or self.prompt in prompt_id or fnmatchcase(prompt_id, self.prompt))
+        )
+
+
+@dataclass
+class Page:
+    """The rows that were asked for, in stored order.
+
+    Attributes:
+        finished: False: the stage is under way or cut off, and its journal was read.
+        rows: Rows of the stage so far; `matched` of them fit the query.
+        outcomes: Outcome classes of all rows.
+        samples: This page's rows, with the fields in `FIELDS` (None: the stage doesn't have it).
+            Rows of an `examples` stage have ``example`` instead, the row as it is.
+    """
+
+    node: str
+    kind: str
+    iteration: int
+    finished: bool
+    rows: int = 0
+    matched: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    samples: list[Row] = field(default_factory=list)
+
+
+def choose(run: Run, *, stage: str | None, iteration: int | None, judged: bool = False) -> str:
+    """The node to look at: the last score stage with rows, unless told otherwise.
+
+    Args:
+        stage: Name as in the recipe, or a node id.
+        iteration: Iteration, 0 is what ran before the loop.
+        judged: Only stages with verdicts will do.
+
+    Raises:
+        LookupError: Nothing fits; the message names what does.
+    """
+    nodes = run.info.get("nodes", {})
+    rowed = {i: place for i, place in nodes.items() if place["kind"] in KINDS}
+    if iteration is not None and not any(p["iteration"] == iteration for p in rowed.values()):
+        last = max((p["iteration"] for p in rowed.values()), default=0)
+        raise LookupError(f"no iteration {iteration} in {run.name}; there are 0 (before the loop) to {last}")
+    if stage is not None:
+        names = {i.partition("/")[2]: None for i in rowed}
+        if stage not in names and stage not in nodes and stage not in {i.partition("/")[2] for i in nodes}:
+            near = nearest(stage, [*names, *rowed])
+            hint = f" Did you mean {near}?" if near else ""
+            raise LookupError(f"no stage {stage!r} in {run.name}.{hint} There are: {', '.join(names)}")
+        fits = [i for i in nodes if stage in (i, i.partition("/")[2])]
+        if not any(i in rowed for i in fits):
+            kind = nodes[fits[0]]["kind"]
+            raise LookupError(f"stage {stage!r} makes {kind}, not rows. Stages with rows: {', '.join(names)}")
+        rowed = {i: rowed[i] for i in fits if i in rowed}
+    if iteration is not None:
+        where = sorted({p["iteration"] for p in rowed.values()})
+        rowed = {i: p for i, p in rowed.items() if p["iteration"] == iteration}
+        if not rowed:
+            raise LookupError(
+                f"stage {stage!r} is not in iteration {iteration}, but in {', '.join(map(str, where))}"
+            )
+    if judged and not any(p["kind"] == "scores" for p in rowed.values()):
+        judges = ", ".join(stages_with(run, "scores")) or "none"
+        raise LookupError(f"{stage or 'this iteration'} has no verdicts; score stages: {judges}")
+    filled = [i for i in rowed if hasstored_rows(entry_of(run, i))]
+    scored = [i for i in filled if rowed[i]["kind"] == "scores"]
+    if stage is None and (scored or judged):
+        filled = scored
+    if not filled:
+        what = f"stage {stage}" if stage else "score stage" if judged else "stage"
+        there = ", ".join(i for i in nodes if nodes[i]["kind"] in KINDS and hasstored_rows(entry_of(run, i)))
+        raise LookupError(
+            f"no {what} of {run.name} has rows there yet; there are rows in: {there or 'no stage'}"
+        )
+    return filled[-1]
+
+
+def stages_with(run: Run, *kinds: str) -> list[str]:
+    """Names of the stages that make rows of these kinds, as `--stage` takes them."""
+    nodes = run.info.get("nodes", {})
+    return list(dict.fromkeys(i.partition("/")[2] for i, p in nodes.items() if p["kind"] in (kinds or KINDS)))
+
+
+def hasstored_rows(entry: Entry) -> bool:
+    """Whether there is anything to show."""
+    manifest = entry.manifest
+    return bool(manifest["rows"]) if manifest else journalstored_rows(entry.path / JOURNAL) > 0
+
+
+def page(run: Run, node: str, query: Query) -> Page:
+    """Read a node's rows and put prompts and sampling details beside them.
+
+    Raises:
+        LookupError: The rows can't be read.
+    """
+    place = run.info["nodes"][node]
+    entry = entry_of(run, node)
+    found = Page(node, place["kind"], place["iteration"], entry.manifest is not None)
+    outcomes: Counter[str] = Counter()
+    picked: list[Row] = []
+    for row in stored_rows(entry):
+        found.rows += 1
+        if "outcome" in row:
+            outcomes[row["outcome"]] += 1
+        if query.matches(row):
+            found.matched += 1
+            if query.offset < found.matched <= query.offset + query.limit:
+                picked.append(row)
+    found.outcomes = dict(outcomes.most_common())
+    if place["kind"] == "examples":
+        found.samples = [{"prompt_id": row.get("prompt_id"), "example": row} for row in picked]
+        return found
+    prompts = prompts_of(run, node, {r["prompt_id"] for r in picked}) if place["kind"] != "prompts" else {}
+    keys = {(r["prompt_id"], r["index"]) for r in picked} if place["kind"] == "scores" else set()
+    drawn = drawn_for(run, node, keys) if keys else {}
+    found.samples = [_sample(row, prompts, drawn) for row in picked]
+    return found
+
+
+def _sample(row: Row, prompts: dict[str, Row], drawn: dict[tuple[str, int], Row]) -> Row:
+    if "messages" in row:
+        row = {**row, "prompt_id": row["id"], "prompt": row["messages"]}
+    prompt = prompts.get(row["prompt_id"], {})
+    trajectory = drawn.get((row["prompt_id"], row.get("index", 0)), {})
+    joined = {
+        **{name: trajectory.get(name) for name in ("tokens", "finish", "seed")},
+        "prompt": prompt.get("messages"),
+        "reference": prompt.get("reference"),
+        **row,
+    }
+    return {name: joined.get(name) for name in FIELDS}
