@@ -45,7 +45,7 @@ def stored_rows(entry: Entry) -> Iterator[Row]:
     path = entry.path / ROWS
     try:
         if isinstance(record, type) and issubclass(record, records.Record):
-            for item in readstored_rows(path, record):
+            for item in read_rows(path, record):
                 yield item.model_dump(mode="json")
         else:
             yield from read_table(path)  # a plug-in's record: nested values stay JSON text

@@ -125,7 +125,7 @@ def stages_with(run: Run, *kinds: str) -> list[str]:
 def hasstored_rows(entry: Entry) -> bool:
     """Whether there is anything to show."""
     manifest = entry.manifest
-    return bool(manifest["rows"]) if manifest else journalstored_rows(entry.path / JOURNAL) > 0
+    return bool(manifest["rows"]) if manifest else journal_rows(entry.path / JOURNAL) > 0
 
 
 def page(run: Run, node: str, query: Query) -> Page:
