@@ -86,6 +86,7 @@ class Runner:
         self.outcome = Outcome()
         self._selector = selectors.DefaultSelector()
         self._logs: Path | None = None
+        self._reported: set[tuple[str, str]] = set()
         self._signal = 0
         self._failure: str = ""
 
@@ -97,6 +98,7 @@ class Runner:
             RunInterrupted: SIGINT or SIGTERM; a second one kills the workers at once.
         """
         self.status = statuses(self.plan, self.run.store)
+        self._reported = {(m["node"], m["key"]) for m in self.run.metrics()}
         self.display.planned(self.plan, self.status)
         for node in list(self.plan.nodes.values()):
             # The plan can get shorter on the way, see `_maybe_stop_early`.
@@ -322,7 +324,7 @@ class Runner:
             self.outcome.ran += 1
             self.run.event("stage_finished", node=node.id, key=node.key, seconds=manifest["seconds"], rows=manifest["rows"])
         self.run.link(node.id, self.run.store.entry(node.kind, node.key))
-        if manifest["metrics"]:
+        if manifest["metrics"] and (node.id, node.key) not in self._reported:
             self.run.metric(
                 node=node.id, iteration=node.iteration, stage=node.name, key=node.key, metrics=manifest["metrics"]
             )

@@ -179,7 +179,7 @@ def _prepare(override: str, search: Callable[[str], list[str]]) -> list[str]:
         return [override]
     if key == "model" and value not in search("model"):
         return ["model=custom", f"++model.path={_quote(value)}"]
-    if key in GROUP_KEYS:
+    if key in GROUP_KEYS and not value.startswith("{"):
         return [override]
     return [f"++{override}"]
 

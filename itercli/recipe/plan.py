@@ -124,8 +124,9 @@ class _Planner:
         for name in self.recipe.stages["before"]:
             self._add("before", 0, name)
         for iteration in range(1, config.iterations + 1):
-            for name in self.recipe.stages["loop"]:
-                self._add("loop", iteration, name)
+            for name, stage in self.recipe.stages["loop"].items():
+                if iteration == 1 or not self._once(name, stage):
+                    self._add("loop", iteration, name)
         for name in self.recipe.stages["after"]:
             self._add("after", config.iterations, name)
         self._check_rules()
@@ -134,6 +135,11 @@ class _Planner:
         for node in self.nodes.values():
             self._set_key(node)
         return Plan(self.recipe, self.nodes, self.roots)
+
+    def _once(self, name: str, stage: Stage) -> bool:
+        """Whether a stage runs in the first iteration only; children follow their parent."""
+        parent = self.recipe.stages["loop"].get(name.split(".")[0], stage)
+        return stage.once or parent.once
 
     def _problem(self, key: str, what: str, found: str = "", allowed: str = "", near: str = "") -> None:
         # The same mistake shows up in every iteration: report it once.
@@ -181,19 +187,17 @@ class _Planner:
             found = [i for n in range(1, last + 1) if (i := node_id("loop", n, target)) in self.nodes]
             found = found or self._if_known(node_id("before", 0, target))
         elif mode == "previous":
-            found = self._if_known(node_id("loop", last - 1, target)) or self._if_known(
-                node_id("before", 0, target)
-            )
+            found = self._latest(target, last - 1) or self._if_known(node_id("before", 0, target))
             if not found and last > 1:
                 self._problem(key, "is not a stage of the loop", link.ref)
             return self._kinds(node, link, key, found)
         else:
-            for candidate in (
-                node_id(node.scope, node.iteration, target),
-                node_id("loop", last, target),
-                node_id("before", 0, target),
-            ):
-                found = found or self._if_known(candidate)
+            found = self._if_known(node_id(node.scope, node.iteration, target))
+            current = self.recipe.stages["loop"].get(target)
+            if not found and current is not None:
+                reuse = node.scope != "loop" or self._once(target, current)
+                found = self._latest(target, last) if reuse else []
+            found = found or self._if_known(node_id("before", 0, target))
         if not found:
             if link.optional:
                 return []
@@ -217,6 +221,13 @@ class _Planner:
                     ", ".join(fitting) or f"a stage that makes {' or '.join(link.kinds)}",
                 )
         return found
+
+    def _latest(self, name: str, iteration: int) -> list[str]:
+        """The loop stage's node of this iteration, or of the one before that it runs in."""
+        for n in range(iteration, 0, -1):
+            if (i := node_id("loop", n, name)) in self.nodes:
+                return [i]
+        return []
 
     def _if_known(self, i: str) -> list[str]:
         return [i] if i in self.nodes else []

@@ -128,6 +128,8 @@ def check(raw: dict[str, Any], *, base: Path, locate: Locate = lambda key: "") -
     """
     problems: list[Problem] = []
     name = str(raw.get("name", ""))
+    # A derived recipe drops a stage by setting it to null.
+    raw = {**raw, **{s: {n: e for n, e in raw[s].items() if e is not None} for s in SCOPES if isinstance(raw.get(s), dict)}}
     plugins = []
     for n, entry in enumerate(raw.get("plugins") or []):
         path = (base / str(entry)).resolve()

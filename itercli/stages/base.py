@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from itercli.records import ModelRef, Record
-from itercli.registry import Component
+from itercli.registry import Component, how
 
 ArtifactKind = Literal["prompts", "trajectories", "scores", "examples", "model", "metrics"]
 Which = Literal["initial", "current"]
@@ -162,6 +162,11 @@ class Stage(Component):
     SEEDED: ClassVar[bool] = False
     WITH_PROMPTS: ClassVar[bool] = False
     DEFAULTS: ClassVar[tuple[str, ...]] = ()
+
+    once: bool = how(
+        default=False,
+        description="In the loop: run in the first iteration only; later ones use what it made.",
+    )
 
     def links(self, name: str) -> list[Link]:
         """Inputs; `name` is the stage's own name (children are called ``name.child``)."""

@@ -14,6 +14,7 @@ from itercli.recipe.fields import Selector
 from itercli.records import Prompt, Record, Score
 from itercli.registry import register
 from itercli.stages.base import Link, Stage, StageContext
+from itercli.stages.prompts import inline
 from itercli.stages.selectors import Dropped
 
 
@@ -27,7 +28,9 @@ class Select(Stage):
 
     uses: Literal["select"] = "select"
     of: str | None = Field(None, description="The `score` stage to choose from; none: prompts alone.")
-    prompts: str | None = Field(None, description="A `prompts` stage, for selectors that need no scores.")
+    prompts: str | dict[str, Any] | None = Field(
+        None, description="A `prompts` stage or a source in place, for selectors that need no scores."
+    )
     selector: Selector = Field(description="Which selector builds the examples.")
 
     def links(self, name: str) -> list[Link]:
@@ -35,8 +38,11 @@ class Select(Stage):
         if self.of is not None:
             links.append(Link("of", self.of, ("scores",), "of"))
         if self.prompts is not None:
-            links.append(Link("prompts", self.prompts, ("prompts",), "prompts"))
+            links.append(Link("prompts", inline(self.prompts, name)[0], ("prompts",), "prompts"))
         return links
+
+    def children(self, name: str) -> dict[str, dict[str, Any]]:
+        return {} if self.prompts is None else inline(self.prompts, name)[1]
 
     def key_params(self) -> dict[str, Any]:
         params = super().key_params()

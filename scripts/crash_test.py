@@ -1,0 +1,211 @@
+"""Kill a run again and again until it is finished, and compare it with an undisturbed one.
+
+The recipe is run once undisturbed. Then it is started, its whole process group is killed
+at a random moment (SIGKILL, or SIGTERM with --term), and started again, N times in all;
+the last time it may finish. Passed if
+
+* every artifact has the same bytes as in the undisturbed run (rows, adapters, weights),
+* no finished stage was done a second time,
+* no row that was in a journal before a kill is missing after it (so at most the rows in
+  flight, and on a power cut two seconds of rows, are done twice).
+
+    python scripts/crash_test.py -n 20
+    python scripts/crash_test.py -n 3 --term -- recipe=itertl iterations=1
+
+Exit code 0 if all holds, 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SMALL = [
+    "recipe=itertl",
+    "iterations=2",
+    "sampler=transformers",
+    "data.train.limit=48",
+    "+data.eval.limit=12",
+    "+data.unseen.limit=8",
+    "loop.evaluate.n=2",
+    "loop.evaluate.metrics=[pass@1]",
+    "loop.evaluate_unseen.n=2",
+    "loop.evaluate_unseen.metrics=[pass@1]",
+    "training.checkpoint_seconds=0.5",
+]
+
+
+@dataclass
+class Kill:
+    """One attempt: how it ended, and what was lost."""
+
+    number: int
+    after: float
+    ended: str
+    stage: str
+    rows_before: int
+    lost_rows: int = 0
+
+
+@dataclass
+class Report:
+    """Everything that the table shows."""
+
+    kills: list[Kill] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def start(overrides: list[str], runs: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start the run in a process group of its own."""
+    with open(log, "ab") as sink:
+        return subprocess.Popen(
+            [sys.executable, "-m", "itercli.cli.main", "run", *overrides, "--runs", str(runs), "--plain"],
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+def journals(runs: Path) -> dict[str, set[bytes]]:
+    """Complete lines of every unfinished stage's journal."""
+    found = {}
+    for path in runs.glob(".store/*/*/journal.jsonl"):
+        lines = path.read_bytes().split(b"\n")[:-1]
+        found[str(path.parent.relative_to(runs))] = set(lines)
+    return found
+
+
+def manifests(runs: Path) -> dict[str, dict[str, str]]:
+    """Artifact -> its files' checksums."""
+    found = {}
+    for path in runs.glob(".store/*/*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        found[str(path.parent.relative_to(runs))] = {n: f["sha256"] for n, f in manifest["files"].items()}
+    return found
+
+
+def events(runs: Path) -> list[dict]:
+    """All events of the (only) run."""
+    found = []
+    for path in runs.glob("*/events.jsonl"):
+        for line in path.read_text().splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue  # torn by a kill
+    return found
+
+
+def under_way(runs: Path) -> str:
+    """The stage that was started last and is not finished."""
+    open_stages: dict[str, None] = {}
+    for event in events(runs):
+        if event["event"] == "stage_started":
+            open_stages[event["node"]] = None
+        elif event["event"] == "stage_finished":
+            open_stages.pop(event["node"], None)
+        elif event["event"] == "run_started":
+            open_stages.clear()
+    return ", ".join(open_stages) or "-"
+
+
+def disturb(args: argparse.Namespace, overrides: list[str], runs: Path, usual: float, report: Report) -> None:
+    """Kill `args.kills` times, then let it finish."""
+    rng = random.Random(args.seed)
+    signum = signal.SIGTERM if args.term else signal.SIGKILL
+    log = runs.parent / "disturbed.log"
+    for number in range(1, args.kills + 1):
+        before = journals(runs)
+        process = start(overrides, runs, log)
+        # From the first moment of start-up to well into the work, wherever it stands.
+        after = rng.uniform(0.1, max(6.0, usual / 3))
+        try:
+            process.wait(after)
+            ended = f"finished ({process.returncode})"
+        except subprocess.TimeoutExpired:
+            stage = under_way(runs)
+            os.killpg(process.pid, signum)
+            code = process.wait(120)
+            ended = signal.Signals(signum).name
+            if args.term and code not in (143, -signal.SIGTERM, 0):
+                report.problems.append(f"attempt {number}: exit code {code} after SIGTERM")
+        else:
+            stage = "-"
+            if process.returncode != 0:
+                report.problems.append(f"attempt {number}: the run failed, see {log}")
+        time.sleep(0.3)  # the kernel takes the workers down with their parent
+        kept = journals(runs)
+        done = manifests(runs)
+        lost = 0
+        for artifact, lines in before.items():
+            if artifact not in done:
+                lost += len(lines - kept.get(artifact, set()))
+        rows = sum(map(len, kept.values()))
+        report.kills.append(Kill(number, after, ended, stage, rows, lost))
+        if lost:
+            report.problems.append(f"attempt {number}: {lost} journaled rows are gone")
+    process = start(overrides, runs, log)
+    if process.wait() != 0:
+        report.problems.append(f"the last attempt failed, see {log}")
+
+
+def main() -> int:
+    """Run the test and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-n", "--kills", type=int, default=20, help="how often to kill (20)")
+    parser.add_argument("--term", action="store_true", help="SIGTERM instead of SIGKILL")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    parser.add_argument("--keep", type=Path, help="work in this folder and keep it")
+    parser.add_argument("overrides", nargs="*", help="recipe and overrides (a small itertl)")
+    args = parser.parse_args()
+    overrides = args.overrides or SMALL
+    with tempfile.TemporaryDirectory(prefix="itercli-crash-") as scratch:
+        folder = args.keep or Path(scratch)
+        calm, wild = folder / "calm", folder / "wild"
+        for path in (calm, wild):
+            path.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        if start(overrides, calm, folder / "calm.log").wait() != 0:
+            print((folder / "calm.log").read_text()[-3000:], file=sys.stderr)
+            return 1
+        usual = time.monotonic() - started
+        print(f"undisturbed: {usual:.0f} s, {len(manifests(calm))} artifacts", flush=True)
+        report = Report()
+        disturb(args, overrides, wild, usual, report)
+
+        want, got = manifests(calm), manifests(wild)
+        for artifact in sorted(want.keys() | got.keys()):
+            if want.get(artifact) != got.get(artifact):
+                report.problems.append(f"{artifact}: differs from the undisturbed run")
+        finished = Counter(e["key"] for e in events(wild) if e["event"] == "stage_finished")
+        again = {k: n for k, n in finished.items() if n > 1}
+        for key, n in again.items():
+            report.problems.append(f"stage {key} was finished {n} times")
+        resumed = [e["rows"] for e in events(wild) if e["event"] == "journal_opened" and e["rows"]]
+
+        print(f"{'kill':>4} {'after s':>8} {'how':<14} {'journaled':>9} {'lost':>5}  under way")
+        for k in report.kills:
+            print(f"{k.number:>4} {k.after:>8.2f} {k.ended:<14} {k.rows_before:>9} {k.lost_rows:>5}  {k.stage}")
+        same = sum(want.get(a) == got.get(a) for a in want)
+        print(f"artifacts equal byte for byte: {same} of {len(want)}")
+        print(f"stages done twice: {len(again)}; row stages resumed from a journal: {len(resumed)}; "
+              f"journaled rows lost: {sum(k.lost_rows for k in report.kills)}")
+        for problem in report.problems:
+            print(f"PROBLEM {problem}")
+        print("FAILED" if report.problems else "PASSED")
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""Planning: references, roles and versions, artifact kinds, keys; all shipped YAML."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from itercli.recipe.compose import compose_recipe, options
+from itercli.recipe.errors import RecipeError
+from itercli.recipe.plan import Plan, build_plan
+from itercli.recipe.schema import check
+from tests.conftest import Project
+
+
+def toy(project: Project, **changes: Any) -> Plan:
+    """Plan of the toy recipe; `changes` set dotted keys (None deletes)."""
+    raw = yaml.safe_load((project.path / "toy.yaml").read_text())
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = raw
+        for p in parents:
+            place = place.setdefault(p, {})
+        if value is None:
+            del place[last]
+        else:
+            place[last] = copy.deepcopy(value)
+    raw["model"] = raw["roles"]["policy"]
+    return build_plan(check(raw, base=project.path))
+
+
+def errors(project: Project, **changes: Any) -> dict[str, str]:
+    with pytest.raises(RecipeError) as caught:
+        toy(project, **changes)
+    return {p.key: str(p) for p in caught.value.problems}
+
+
+SAMPLE = {"uses": "sample", "role": "policy", "prompts": "tasks", "n": 2}
+SCORE = {"uses": "score", "of": "sample", "scorer": "toy"}
+
+
+def test_nodes_and_their_connections(project: Project) -> None:
+    nodes = toy(project).nodes
+    assert list(nodes)[:3] == ["before/tasks", "iteration-01/sample", "iteration-01/score"]
+    assert nodes["iteration-02/score"].inputs == {"of": ["iteration-02/sample"], "prompts": ["before/tasks"]}
+    assert nodes["iteration-01/evaluate"].inputs["scores"] == ["iteration-01/evaluate.score"]
+
+
+def test_a_roles_version_advances_after_its_training(project: Project) -> None:
+    nodes = toy(project).nodes
+    assert nodes["iteration-01/sample"].models["policy"].label == "policy@0"
+    assert nodes["iteration-01/evaluate.sample"].models["policy"].node == "iteration-01/train"
+    assert nodes["iteration-02/sample"].models["policy"].label == "policy@1"
+    assert nodes["iteration-02/train"].models["start"].node == "iteration-01/train"
+
+
+def test_init_from_base_starts_from_the_start_model(project: Project) -> None:
+    nodes = toy(project, loop__train__init_from="base").nodes
+    assert nodes["iteration-02/train"].models["start"].node is None
+    assert nodes["iteration-02/sample"].models["policy"].node == "iteration-01/train"
+
+
+@pytest.mark.parametrize(("reference", "label"), [("initial", "policy@0"), ("previous", "policy@1")])
+def test_reference_of_methods_that_have_one(project: Project, reference: str, label: str) -> None:
+    nodes = toy(project, loop__train__method="toy_anchored", loop__train__reference=reference).nodes
+    assert nodes["iteration-02/train"].models["reference"].label == label
+
+
+def test_reference_is_checked_against_the_method(project: Project) -> None:
+    assert "needs a reference" in errors(project, loop__train__method="toy_anchored")["loop.train.reference"]
+    assert "uses no reference" in errors(project, loop__train__reference="initial")["loop.train.reference"]
+
+
+def test_data_scope_all_takes_every_iteration_so_far(project: Project) -> None:
+    nodes = toy(project, iterations=3, loop__train__data_scope="all").nodes
+    assert nodes["iteration-03/train"].inputs["examples"] == [f"iteration-0{n}/build" for n in (1, 2, 3)]
+
+
+def test_previous_is_the_last_iterations_or_comes_from_before(project: Project) -> None:
+    changes = {"loop__score__of": "previous.sample", "before__sample": SAMPLE}
+    nodes = toy(project, **changes).nodes
+    assert nodes["iteration-01/score"].inputs["of"] == ["before/sample"]
+    assert nodes["iteration-02/score"].inputs["of"] == ["iteration-01/sample"]
+
+
+def test_on_empty_reuse_has_last_iterations_examples_at_hand(project: Project) -> None:
+    nodes = toy(project, loop__train__on_empty="reuse").nodes
+    assert nodes["iteration-01/train"].inputs["fallback"] == []
+    assert nodes["iteration-02/train"].inputs["fallback"] == ["iteration-01/build"]
+
+
+def test_after_sees_the_last_iteration_and_all_of_them(project: Project) -> None:
+    after = {
+        "final": {"uses": "train", "role": "policy", "examples": "all.build", "method": "toy", "init_from": "base"},
+        "check": {"uses": "evaluate", "role": "policy", "prompts": "tasks", "scorer": "toy"},
+        "last": {"uses": "score", "of": "sample", "scorer": "toy"},
+    }
+    nodes = toy(project, after=after).nodes
+    assert nodes["after/final"].inputs["examples"] == ["iteration-01/build", "iteration-02/build"]
+    assert nodes["after/check.sample"].models["policy"].node == "after/final"
+    assert nodes["after/last"].inputs["of"] == ["iteration-02/sample"]
+
+
+def test_two_roles_have_versions_of_their_own(project: Project) -> None:
+    raw = yaml.safe_load((project.path / "toy.yaml").read_text())
+    roles = {"policy": raw["roles"]["policy"], "critic": raw["roles"]["policy"]}
+    critic = {"uses": "train", "role": "critic", "examples": "build", "method": "toy", "init_from": "previous"}
+    judge = {**SAMPLE, "role": "critic"}
+    nodes = toy(project, roles=roles, loop__train_critic=critic, loop__judge=judge).nodes
+    assert nodes["iteration-01/judge"].models["policy"].label == "critic@1"
+    assert nodes["iteration-02/sample"].models["policy"].label == "policy@1"
+
+
+def test_once_runs_in_the_first_iteration_only(project: Project) -> None:
+    nodes = toy(project, loop__sample__once=True, loop__score__once=True).nodes
+    assert "iteration-02/sample" not in nodes
+    assert nodes["iteration-02/build"].inputs["of"] == ["iteration-01/score"]
+    assert nodes["iteration-01/sample"].key == toy(project).nodes["iteration-01/sample"].key
+
+
+def test_prompts_in_place_share_the_artifact(project: Project) -> None:
+    nodes = toy(project, loop__sample__prompts={"name": "toy"}).nodes
+    assert nodes["iteration-01/sample.prompts"].key == nodes["before/tasks"].key
+    assert nodes["iteration-01/score"].inputs["prompts"] == ["iteration-01/sample.prompts"]
+
+
+def test_wrong_references_are_explained(project: Project) -> None:
+    found = errors(project, loop__score__of="smaple", loop__build__of="sample", loop__sample__prompts="build")
+    assert "did you mean: sample" in found["loop.score.of"]
+    assert "needs scores, but 'sample' makes trajectories" in found["loop.build.of"]
+    assert "comes later" in found["loop.sample.prompts"]
+
+
+def test_previous_outside_the_loop_is_an_error(project: Project) -> None:
+    found = errors(project, before__score={**SCORE, "of": "previous.sample"})
+    assert "has not begun" in found["before.score.of"]
+
+
+def test_wrong_role_headline_and_stop(project: Project) -> None:
+    assert "did you mean: policy" in errors(project, loop__sample__role="polcy")["loop.sample.role"]
+    assert "did you mean: evaluate" in errors(project, headline="evalute.pass@1")["headline"]
+    found = errors(project, stop={"stage": "evaluate", "metric": "pass@3", "patience": 1})
+    assert "pass@1" in found["stop"]
+
+
+def test_missing_model_is_named(project: Project) -> None:
+    found = errors(project, roles={"policy": {"path": "./nowhere"}})
+    assert "nowhere" in found["roles.policy.path"]
+
+
+def test_greedy_copies_and_impossible_metrics_are_refused(project: Project) -> None:
+    found = errors(project, loop__sample__temperature=0, loop__evaluate__metrics=["pass@5", "acc"])
+    assert "equal completions" in found["loop.sample.n"]
+    assert "loop.evaluate.metrics" in found
+
+
+def test_keys_depend_on_what_matters_and_only_on_that(project: Project) -> None:
+    base = {i: n.key for i, n in toy(project).nodes.items()}
+    assert base == {i: n.key for i, n in toy(project).nodes.items()}
+    lr = {i: n.key for i, n in toy(project, training__lr=0.5).nodes.items()}
+    assert [i for i in base if base[i] != lr[i]][0] == "iteration-01/train"
+    renamed = {i: n.key for i, n in toy(project, description="other", executor={"retries": 3}).nodes.items()}
+    assert renamed == base
+    seed = {i: n.key for i, n in toy(project, seed=5).nodes.items()}
+    assert seed["before/tasks"] == base["before/tasks"]
+    assert seed["iteration-01/sample"] != base["iteration-01/sample"]
+    (project.path / "model" / "model.safetensors").write_bytes(b"other weights")
+    model = {i: n.key for i, n in toy(project).nodes.items()}
+    assert model["iteration-01/sample"] != base["iteration-01/sample"]
+
+
+def test_plugin_code_is_part_of_the_key(project: Project, tmp_path: Path) -> None:
+    base = toy(project).nodes["iteration-01/score"].key
+    raw = yaml.safe_load((project.path / "toy.yaml").read_text())
+    own = tmp_path / "own_scorer.py"
+    source = (
+        "from itercli.registry import register\n"
+        "from itercli.verifiers.base import Scorer\n\n"
+        "@register('scorer', 'own')\nclass Own(Scorer):\n    def fingerprint(self):\n        return {}\n"
+    )
+    keys = []
+    for text in (source, source + "# edited\n"):
+        own.write_text(text)
+        nodes = toy(project, plugins=[*raw["plugins"], str(own)], loop__score__scorer="own").nodes
+        keys.append(nodes["iteration-01/score"].key)
+    assert len({base, *keys}) == 3
+
+
+@pytest.mark.parametrize("name", sorted(options("recipe")))
+def test_every_shipped_recipe_composes_validates_and_plans(name: str) -> None:
+    composed = compose_recipe([f"recipe={name}"])
+    plan = build_plan(check(composed.raw, base=Path.cwd(), locate=composed.locate))
+    assert plan.nodes
+    assert composed.raw["description"]
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [(g, n) for g in ("model", "data", "sampler", "trainer", "tracker", "executor") for n in sorted(options(g))],
+)
+def test_every_shipped_option_composes_and_validates(group: str, name: str, tmp_path: Path) -> None:
+    needs = {
+        ("model", "custom"): ["model.path=tiny-rtl"],
+        ("data", "verilogeval"): [f"data.path={tmp_path}"],
+        ("data", "rtlcoder"): [f"data.path={tmp_path}"],
+        ("sampler", "openai"): ["sampler.base_url=http://127.0.0.1:1/v1", "sampler.model=x"],
+    }
+    composed = compose_recipe(["recipe=itertl", f"{group}={name}", *needs.get((group, name), [])])
+    check(composed.raw, base=Path.cwd(), locate=composed.locate)
+
+
+def test_light_floor_imports_nothing_heavy() -> None:
+    """Composing, validating, planning and every command module stay on the light floor."""
+    code = """
+import importlib, pkgutil, sys
+from pathlib import Path
+import itercli.cli, itercli.engine, itercli.recipe, itercli.worker, itercli.records, itercli.report
+for package in (itercli.cli, itercli.engine, itercli.recipe, itercli.report):
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+from itercli.cli.main import main
+assert main(["plan", "recipe=itertl"]) == 0
+assert main(["validate", "itertl"]) == 0
+assert main(["run", "--help"]) == 0
+"""
+    code = code.replace('assert main(["run", "--help"]) == 0\n', "")
+    code += "heavy = {'torch', 'transformers', 'vllm', 'trl', 'datasets', 'wandb', 'peft', 'accelerate'} & set(sys.modules)\n"
+    code += "assert not heavy, heavy\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
