@@ -192,10 +192,11 @@ def _lineage(models: list[dict[str, Any]]) -> Table:
 
 
 def _times(seconds: dict[str, dict[str, float]]) -> Table:
-    return _pairs({
-        kind: spent(s["spent"]) + (f", reuse saved {spent(s['reused'])}" if s["reused"] else "")
-        for kind, s in seconds.items()
-    })  # fmt: skip
+    pairs = {}
+    for kind, s in seconds.items():
+        parts = [spent(s["spent"])] if s["spent"] or not s["reused"] else []
+        pairs[kind] = ", ".join(parts + ([f"reuse saved {spent(s['reused'])}"] if s["reused"] else []))
+    return _pairs(pairs)
 
 
 def _closing(console: Console, run: Run, info: dict[str, Any]) -> None:
