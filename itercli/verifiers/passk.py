@@ -9,6 +9,7 @@ this kind is which problems are in them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 
 
@@ -60,3 +61,64 @@ def bootstrap_mean(
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(data.mean()), float(low), float(high)
+
+
+@dataclass(frozen=True)
+class PassAtK:
+    """pass@k of a set of problems.
+
+    Attributes:
+        value: Mean over problems.
+        low, high: Percentile bootstrap interval over problems.
+        problems: How many problems.
+        groups: The same per group (its own `groups` empty), sorted by name.
+    """
+
+    k: int
+    value: float
+    low: float
+    high: float
+    problems: int
+    groups: dict[str, PassAtK] = field(default_factory=dict)
+
+
+def summarize(
+    results: Mapping[str, Sequence[bool]],
+    ks: Iterable[int] = (1, 5, 10),
+    *,
+    groups: Mapping[str, str] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[PassAtK]:
+    """pass@k for each k that every problem has enough completions for (VerilogEval's rule).
+
+    Args:
+        results: Problem id -> verdict of each completion.
+        ks: Wanted k; those above the smallest number of completions are left out.
+        groups: Problem id -> group (its template, its suite), for a breakdown.
+
+    Raises:
+        ValueError: No problems, or one without completions.
+    """
+    if not results:
+        raise ValueError("no problems")
+    fewest = min(results, key=lambda problem: len(results[problem]))
+    if not results[fewest]:
+        raise ValueError(f"problem {fewest!r} has no completions")
+
+    def over(problems: Sequence[str], k: int) -> PassAtK:
+        values = [pass_at_k(len(results[p]), sum(results[p]), k) for p in problems]
+        mean, low, high = bootstrap_mean(values, confidence=confidence, resamples=resamples, seed=seed)
+        return PassAtK(k, mean, low, high, len(problems))
+
+    members: dict[str, list[str]] = {}
+    for problem in results:
+        if groups and problem in groups:
+            members.setdefault(groups[problem], []).append(problem)
+    table = []
+    for k in sorted(set(ks)):
+        if k <= len(results[fewest]):
+            parts = {name: over(members[name], k) for name in sorted(members)}
+            table.append(replace(over(list(results), k), groups=parts))
+    return table

@@ -9,20 +9,17 @@ samples as the reference's run did, and all of it runs in the sandbox.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from itercli.engine.sandbox import Limits
-from itercli.records import Prompt, Record, Score, Trajectory
+from itercli.records import Prompt, Score, Trajectory
 from itercli.registry import how, register
 from itercli.verifiers.base import Scorer, Verdict
-from itercli.verifiers.known_bad import known_bad
 from itercli.verifiers.once import Once
 from itercli.verifiers.verilog_bench import LEVELS, Bench, Hardening, prepare
 from itercli.verifiers.verilog_extract import extract
@@ -61,7 +58,7 @@ class Task:
         """
         meta = prompt.meta
         if not isinstance(meta.get("bench"), str):
-            raise ValueError(f"prompt {prompt.id!r} has no test bench in meta['bench']; the scorer cannot judge it")
+            raise ValueError(f"prompt {prompt.id!r} has no test bench: meta['bench'] must hold its text")
         return cls(
             bench=meta["bench"], header=meta.get("header", ""), top=meta.get("top", "top_module"),
             reference_name=meta.get("reference_name", "reference_module"), reference=prompt.reference,
@@ -91,7 +88,10 @@ class VerilogVerifier:
     """
 
     def __init__(
-        self, simulator: Simulator | None = None, limits: Limits | None = None, warnings_fail: bool | None = None
+        self,
+        simulator: Simulator | None = None,
+        limits: Limits | None = None,
+        warnings_fail: bool | None = None,
     ) -> None:
         self.simulator = simulator or find_icarus()
         self.limits = limits or Limits()
@@ -204,45 +204,6 @@ def _digest(parts: Iterable[str]) -> bytes:
         raw = part.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "big") + raw)
     return digest.digest()
-
-
-class BadReference(Record):
-    """A prompt whose own reference does not pass.
-
-    Attributes:
-        known: Why, if it is on the list of known ones; else empty.
-    """
-
-    prompt_id: str
-    outcome: str
-    message: str
-    known: str = ""
-
-
-def verify_references(
-    prompts: Iterable[Prompt], verifier: VerilogVerifier | None = None, workers: int | None = None
-) -> list[BadReference]:
-    """Preflight: the references that do not pass their own bench, in the order of the prompts.
-
-    Prompts without a reference or a bench are skipped.
-    """
-    verifier = verifier or VerilogVerifier()
-    checked = [p for p in prompts if p.reference is not None and "bench" in p.meta]
-
-    def check(prompt: Prompt) -> Verdict:
-        return verifier.check_code(Task.of(prompt), prompt.reference or "")
-
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        verdicts = list(pool.map(check, checked))
-    bad = []
-    for prompt, verdict in zip(checked, verdicts, strict=True):
-        if not verdict.passed:
-            known = known_bad(str(prompt.meta.get("suite", "")), str(prompt.meta.get("task", "")))
-            message = verdict.message
-            bad.append(
-                BadReference(prompt_id=prompt.id, outcome=verdict.outcome, message=message, known=known or "")
-            )
-    return bad
 
 
 @register("scorer", "functional")

@@ -23,6 +23,7 @@ from typing import Literal
 from itercli.verifiers.verilog_text import KEYWORDS, code_tokens, modules, plain, tokens
 
 Hardening = Literal["renamed", "reference"]
+LEVELS: tuple[Hardening, ...] = ("renamed", "reference")
 
 # "$" sorts before every other character of an identifier: names keep their order, and with it
 # the order in which a simulator elaborates scopes and starts processes.

@@ -14,8 +14,8 @@ from itercli.engine import sandbox
 CANDIDATE = "sample.sv"
 MISSING = (
     "Icarus Verilog is not here. Install it (Debian: apt-get install iverilog), or unpack its package "
-    "without root rights (apt-get download iverilog; dpkg -x iverilog_*.deb .tools) into .tools or the folder that "
-    "ITER_TOOLS names"
+    "without root rights (apt-get download iverilog; dpkg -x iverilog_*.deb .tools) into .tools or the "
+    "folder that ITER_TOOLS names"
 )
 
 
