@@ -67,10 +67,10 @@ class Recipe:
     """
 
     seed: int = 0
-    bug_rate: float = 0.6
+    bug_rate: float = 0.65
     bug_spread: float = 0.3
     clean_share: float = 0.5
-    steps: int = 1100
+    steps: int = 2000
     bf16: bool = True
     batch: int = 24
     lr: float = 3e-3
