@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STYLES = {"done": "green", "reused": "green", "running": "cyan", "cut off": "yellow"}
 STYLES |= {"failed": "red", "damaged": "red"}
+MOST = 6  # metrics and counts in a stage's line
 
 
 def details(run: Run) -> dict[str, Any]:
@@ -139,23 +140,36 @@ def _stages(stages: list[dict[str, Any]]) -> Table:
 
     table = Table(header_style="bold", box=None, pad_edge=False)
     for name in ("stage", "state", "rows", "time", "result"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("rows", "time") else "left")
+        right = name in ("rows", "time")
+        table.add_column(
+            name, overflow="fold", justify="right" if right else "left", no_wrap=name != "result"
+        )
+    folder, prompts = "", set()
     for s in stages:
+        if s["kind"] == "prompts" and s["key"] in prompts:
+            continue  # every iteration reads the same ones
+        prompts.add(s["key"])
+        scope, _, name = s["node"].partition("/")
+        if scope != folder:
+            folder = scope
+            table.add_row(Text(scope, "bold"))
         state = "reused" if s["state"] == "done" and s["reused"] else s["state"]
         rows = "" if s["rows"] is None else str(s["rows"])
         if s["state"] not in ("done", "damaged") and s["rows"] is not None and s["total"]:
             rows += f"/{s['total']}"
         time = "" if s["seconds"] is None else spent(s["seconds"])
-        table.add_row(Text(s["node"]), Text(state, STYLES.get(state, "dim")), rows, time, Text(_result(s)))
+        table.add_row(Text(f"  {name}"), Text(state, STYLES.get(state, "dim")), rows, time, Text(_result(s)))
     return table
 
 
 def _result(stage: dict[str, Any]) -> str:
     parts = [stage["note"]] if stage["note"] else []
-    for name, value in stage["metrics"].items():
+    for name, value in list(stage["metrics"].items())[:MOST]:
         number = value["value"] if isinstance(value, dict) else value
         parts.append(f"{name} {number:.4g}" if isinstance(number, float) else f"{name} {number}")
-    parts += [f"{n} {name}" for name, n in stage["counts"].items() if n]
+    parts += [f"{n} {name}" for name, n in stage["counts"].items() if n][:MOST]
+    if len(stage["metrics"]) > MOST or sum(n > 0 for n in stage["counts"].values()) > MOST:
+        parts.append("... (--json has all)")
     if stage["reused"]:
         parts.append(f"from {stage['made_by'] or 'a run that is gone'}")
     return clean(", ".join(parts))
@@ -186,7 +200,9 @@ def _groups(console: Console, groups: dict[str, dict[str, Any]]) -> None:
 def _lineage(models: list[dict[str, Any]]) -> Table:
     pairs = {}
     for m in models:
-        digest = (m["digest"] or "").removeprefix("sha256:")[:12]
+        digest = m["digest"] or ""
+        if not digest.startswith("hub:"):  # a hub model's names its commit
+            digest = digest.removeprefix("sha256:")[:12]
         pairs[m["version"]] = sentence(m) + (f"; digest {digest}" if digest else "")
     return _pairs(pairs)
 

@@ -119,7 +119,7 @@ def _rule(console: Console, title: Text) -> None:
 def _block(console: Console, name: str, text: str, lines: int | None, *, code: bool = False) -> None:
     shown, left = clip(clean(text).strip("\n"), lines)
     console.print(Text(clean(name), "cyan"))
-    console.print(Padding(_body(console, shown, code), (0, 0, 0, 2)))
+    console.print(Padding(_body(console, shown, code), (0, 0, 0, 2), expand=False))
     if left:
         console.print(Text(f"  ... {left} more characters, --full shows them", "dim"))
 
@@ -129,5 +129,5 @@ def _body(console: Console, text: str, code: bool) -> Any:
     if code and console.color_system and "endmodule" in text:
         from rich.syntax import Syntax
 
-        return Syntax(text, "verilog", background_color="default", word_wrap=True)
+        return Syntax(text, "verilog", theme="ansi_dark", background_color="default", word_wrap=True)
     return Text(text.expandtabs(4), overflow="fold")

@@ -83,9 +83,12 @@ def seconds_by_kind(views: list[StageView]) -> dict[str, dict[str, float]]:
     """
     times: dict[str, dict[str, float]] = {}
     uses = {v.node: v.place["uses"] for v in views}
+    counted: set[str] = set()
     for v in views:
-        if v.seconds is None:
+        key = v.place["key"]
+        if v.seconds is None or key in counted:  # every iteration may evaluate on the same prompts
             continue
+        counted.add(key)
         parent = uses.get(v.node.rpartition(".")[0])
         kind = f"{parent}.{v.place['uses']}" if parent else v.place["uses"]
         slot = times.setdefault(kind, {"spent": 0.0, "reused": 0.0})
