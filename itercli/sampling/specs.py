@@ -81,12 +81,12 @@ class VllmSpec(SamplerSpec):
     Its numerics depend on the batch: seeds repeat the same batch, not every text on its own.
 
     Attributes:
-        dtype: auto is the dtype in the model's config, on CPU bfloat16 where that says float16.
+        dtype: auto is vLLM's choice: half precision even where the model's files are float32.
         adapter: merge saves merged weights and reloads them into the engine (fastest tokens);
             lora serves the adapter as such (fastest switch of large models, slower tokens).
         batch_size: Most sequences that run at once (vLLM's max_num_seqs).
         max_model_len: Longest prompt plus completion; None takes the model's own limit.
-        kv_cache_gib: KV cache on CPU in GiB.
+        kv_cache_gib: Size of the KV cache on CPU in GiB.
         compile: Let vLLM compile the model; the first start takes longer, tokens come faster.
         max_lora_rank: Largest adapter rank that adapter=lora will meet.
     """
@@ -97,7 +97,7 @@ class VllmSpec(SamplerSpec):
     max_model_len: int | None = how(None, ge=1)
     gpu_memory_utilization: float = how(0.85, gt=0, le=1)
     tensor_parallel_size: int = how(1, ge=1)
-    kv_cache_gib: float = how(2.0, gt=0)
+    kv_cache_gib: int = how(2, ge=1)
     compile: bool = how(True)
     prefix_caching: bool = how(True)
     max_lora_rank: int = how(64, ge=1)

@@ -1,0 +1,273 @@
+"""Any server with the OpenAI API as a sampler.
+
+Seeds are passed on; whether they are honoured, and whether texts depend on the batch, is the
+server's affair. Finished rows are journaled by the stage, so a restart asks only for the rest.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import httpx
+
+from itercli.records import ModelRef
+from itercli.sampling.base import Request, Sampled, SamplerError
+from itercli.sampling.specs import OpenAISpec
+
+# Answers that another try can mend; other 4xx say that the request itself is wrong.
+_RETRY = frozenset({408, 409, 425, 429})
+
+
+class _Cancelled(Exception):
+    """The stage stopped while a request waited for its next try."""
+
+
+class OpenAISampler:
+    """See `itercli.sampling.base.Sampler`.
+
+    Args:
+        spec: Options from the recipe.
+    """
+
+    def __init__(self, spec: OpenAISpec) -> None:
+        self.spec = spec
+        key = os.environ.get(spec.api_key_env, "")
+        limits = httpx.Limits(max_connections=spec.concurrency, max_keepalive_connections=spec.concurrency)
+        self._client = httpx.Client(
+            base_url=spec.base_url.rstrip("/") + "/",
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(spec.timeout_s, connect=min(30.0, spec.timeout_s)),
+            limits=limits,
+        )
+        self._stop = threading.Event()
+        # Not for results: spreads the retries of many requests over time.
+        self._jitter = random.Random()
+        self._served: str | None = None
+        self._loaded: ModelRef | None = None
+        self._adapters: dict[str, str] = {}
+
+    def load(self, model: ModelRef) -> dict[str, Any]:
+        started = time.perf_counter()
+        self._loaded = self._served = None
+        self._stop = threading.Event()
+        listed = self._models()
+        name, how = self._name_for(model, listed)
+        if how != "adapter loaded" and listed and name not in listed:
+            raise SamplerError(
+                f"{model.version}: the server at {self.spec.base_url} does not serve {name!r}; "
+                f"it serves {', '.join(listed)}"
+            )
+        self._served, self._loaded = name, model
+        seconds = round(time.perf_counter() - started, 3)
+        # The server's weights can't be read: only its list of names is checked.
+        return {"switch": how, "served": name, "seconds": seconds, "probe": {"listed": name in listed}}
+
+    def _name_for(self, model: ModelRef, listed: list[str]) -> tuple[str, str]:
+        """The server's name for a version, and how it came there.
+
+        Raises:
+            SamplerError: The version is trained, and nothing says how the server got it.
+        """
+        spec = self.spec
+        if model.version in spec.model_for_version:
+            return spec.model_for_version[model.version], "named by model_for_version"
+        if model.adapter is not None and spec.lora_endpoint:
+            return self._load_adapter(model), "adapter loaded"
+        if model.version.endswith("@0") and model.adapter is None:
+            return spec.model, "fixed model of the server"
+        raise SamplerError(
+            f"{model.version} is a trained policy, but the server at {spec.base_url} serves the fixed model "
+            f"{spec.model!r}: name its model in sampler.model_for_version, set sampler.lora_endpoint=true "
+            "for a server that loads adapters, or sample with sampler=vllm or transformers"
+        )
+
+    def _models(self) -> list[str]:
+        answer = self._send("GET", "models", None, "the list of models")
+        return [str(entry.get("id")) for entry in answer.get("data", []) if isinstance(entry, dict)]
+
+    def _load_adapter(self, model: ModelRef) -> str:
+        """Load an adapter under a name used for no other weights (prefix caches go by name)."""
+        known = self._adapters.get(model.digest)
+        if known is not None:
+            return known
+        name = f"{model.version}-{model.digest[:12]}-{os.getpid()}".replace("/", "-")
+        body = {"lora_name": name, "lora_path": model.adapter}
+        self._send("POST", "load_lora_adapter", body, f"the adapter of {model.version}")
+        for old in self._adapters.values():
+            self._send("POST", "unload_lora_adapter", {"lora_name": old}, f"unloading {old}")
+        self._adapters = {model.digest: name}
+        return name
+
+    def generate(self, requests: Iterable[Request], stopping: Callable[[], bool]) -> Iterator[Sampled]:
+        if self._served is None:
+            raise SamplerError("no policy is loaded; call load() first")
+        # One event per call: threads of a call that was given up must not wake up in the next.
+        stop = self._stop = threading.Event()
+        waiting = iter(requests)
+        answers: queue.SimpleQueue[Sampled | BaseException] = queue.SimpleQueue()
+        running, exhausted = 0, False
+
+        def work(request: Request) -> None:
+            try:
+                answers.put(self._complete(request, stop))
+            except BaseException as error:
+                answers.put(error)
+
+        try:
+            while not stopping():
+                while not exhausted and running < self.spec.concurrency:
+                    request = next(waiting, None)
+                    if request is None:
+                        exhausted = True
+                    else:
+                        # Daemons: a request that hangs for minutes must not hold up the process's exit.
+                        threading.Thread(target=work, args=(request,), daemon=True).start()
+                        running += 1
+                if not running:
+                    return
+                try:
+                    # The timeout lets `stopping` be seen while all requests are slow.
+                    answer = answers.get(timeout=0.5)
+                except queue.Empty:
+                    continue
+                running -= 1
+                if isinstance(answer, BaseException):
+                    raise answer
+                yield answer
+        finally:
+            stop.set()
+
+    def _complete(self, request: Request, stop: threading.Event) -> Sampled:
+        chat = self.spec.endpoint == "chat"
+        answer = self._send(
+            "POST",
+            "chat/completions" if chat else "completions",
+            self._body(request),
+            f"request {request.key}",
+        )
+        try:
+            choice = answer["choices"][0]
+            text = (choice["message"]["content"] if chat else choice["text"]) or ""
+        except (KeyError, IndexError, TypeError) as error:
+            raise SamplerError(f"request {request.key}: the answer holds no completion: {answer}") from error
+        reason = choice.get("finish_reason")
+        usage = answer.get("usage") or {}
+        return Sampled(
+            key=request.key,
+            text=text,
+            finish=reason if reason in ("stop", "length") else "error",
+            tokens=int(usage.get("completion_tokens") or 0),
+            meta={"prompt_tokens": usage.get("prompt_tokens"), "served": answer.get("model")},
+        )
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        params, spec = request.params, self.spec
+        body: dict[str, Any] = {
+            "model": self._served,
+            "temperature": params.temperature,
+            "max_tokens": params.max_new_tokens,
+            "seed": request.seed,
+        }
+        # Off means unsent: hosted servers reject fields they don't know, such as top_k.
+        if params.top_p < 1:
+            body["top_p"] = params.top_p
+        if params.top_k:
+            body["top_k"] = params.top_k
+        if params.stop:
+            body["stop"] = list(params.stop)
+        if spec.endpoint == "chat":
+            body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
+            if request.continue_final:
+                body.update(add_generation_prompt=False, continue_final_message=True)
+        else:
+            body["prompt"] = "\n".join(m.content for m in request.messages)
+        return body | spec.extra
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        what: str,
+        stop: threading.Event | None = None,
+    ) -> dict[str, Any]:
+        """One call with retries.
+
+        Raises:
+            SamplerError: The server refuses the call, or no try succeeded.
+        """
+        problem = ""
+        stop = stop or self._stop
+        for attempt in range(self.spec.retries + 1):
+            if stop.is_set():
+                raise _Cancelled
+            asked: float | None = None
+            try:
+                response = self._client.request(method, path, json=body)
+            except httpx.HTTPError as error:
+                problem = f"{type(error).__name__}: {error}"
+            else:
+                if response.is_success:
+                    return _json(response, what)
+                problem = f"HTTP {response.status_code}: {response.text[:500]}"
+                if response.status_code < 500 and response.status_code not in _RETRY:
+                    raise SamplerError(
+                        f"{what}: {self.spec.base_url} refused it with {problem}{_hint(response)}"
+                    )
+                asked = retry_after(response.headers.get("retry-after"))
+            if attempt < self.spec.retries and stop.wait(self._pause(attempt, asked)):
+                raise _Cancelled
+        raise SamplerError(
+            f"{what}: no answer from {self.spec.base_url} in {self.spec.retries + 1} tries; last: {problem}"
+        )
+
+    def _pause(self, attempt: int, asked: float | None) -> float:
+        """Seconds before the next try: what the server asks for, else doubling with jitter."""
+        spec = self.spec
+        own = min(spec.backoff_max_s, spec.backoff_s * 2**attempt) * self._jitter.uniform(0.5, 1.0)
+        return own if asked is None else max(own, min(asked, 600.0))
+
+    def close(self) -> None:
+        self._stop.set()
+        self._client.close()
+        self._served = self._loaded = None
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for (a number or an HTTP date), or None."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def _json(response: httpx.Response, what: str) -> dict[str, Any]:
+    # vLLM answers some calls (adapter loading) with plain text.
+    if "json" not in response.headers.get("content-type", "json"):
+        return {}
+    try:
+        answer = response.json()
+    except ValueError as error:
+        raise SamplerError(f"{what}: the answer is not JSON: {response.text[:200]}") from error
+    return answer if isinstance(answer, dict) else {}
+
+
+def _hint(response: httpx.Response) -> str:
+    if response.status_code in (401, 403):
+        return "; set the variable named in sampler.api_key_env"
+    if response.status_code == 404:
+        return "; check sampler.base_url (with /v1) and sampler.model"
+    return ""

@@ -1,0 +1,260 @@
+"""The OpenAI sampler against a server of our own on loopback, with faults injected."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from conftest import ask, never
+
+from itercli.records import Message, ModelRef
+from itercli.sampling.base import Request, SamplerError, SamplingParams
+from itercli.sampling.openai_sampler import retry_after
+from itercli.sampling.specs import OpenAISpec
+
+# A fault is (status, headers), a number of seconds to sleep, or "drop".
+Fault = tuple[int, dict[str, str]] | float | str
+
+
+class Server:
+    """Answers with the request's seed; `faults` gives what to do instead, by message and try."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict] = []
+        self.headers: list[dict] = []
+        self.paths: list[str] = []
+        self.times: list[float] = []
+        self.tries: Counter[str] = Counter()
+        self.fault: Callable[[str, int], Fault | None] = lambda text, attempt: None
+        self.most = self.now = 0
+        self.lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def reply(self, status: int, body: dict, headers: dict[str, str] | None = None) -> None:
+                raw = json.dumps(body).encode()
+                self.send_response(status)
+                for name, value in ({"Content-Type": "application/json"} | (headers or {})).items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def do_GET(self) -> None:
+                self.reply(200, {"data": [{"id": "tiny"}, {"id": "tiny-it1"}]})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with outer.lock:
+                    outer.bodies.append(body)
+                    outer.headers.append(dict(self.headers))
+                    outer.paths.append(self.path)
+                    outer.times.append(time.monotonic())
+                    outer.now += 1
+                    outer.most = max(outer.most, outer.now)
+                try:
+                    self.answer(body)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+                finally:
+                    with outer.lock:
+                        outer.now -= 1
+
+            def answer(self, body: dict) -> None:
+                if "lora" in self.path:
+                    self.reply(200, {})
+                    return
+                text = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+                with outer.lock:
+                    outer.tries[text] += 1
+                    attempt = outer.tries[text]
+                fault = outer.fault(text, attempt)
+                if isinstance(fault, tuple):
+                    self.reply(fault[0], {"error": {"message": "injected"}}, fault[1])
+                    return
+                if fault == "drop":
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                if isinstance(fault, float):
+                    time.sleep(fault)
+                said = f"{text}:{body['seed']}"
+                choice = {"message": {"content": said}} if "messages" in body else {"text": said}
+                usage = {"completion_tokens": 3, "prompt_tokens": 5}
+                choices = [choice | {"finish_reason": "stop"}]
+                self.reply(200, {"choices": choices, "usage": usage, "model": body["model"]})
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    one = Server()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def sampler(server):
+    made = []
+
+    def make(load: bool = True, **options):
+        values = {"model": "tiny", "base_url": server.url, "backoff_s": 0.01, "concurrency": 4} | options
+        made.append(OpenAISpec(**values).build())
+        if load:
+            made[-1].load(START)
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+START = ModelRef(base="/m", version="policy@0", digest="0")
+TRAINED = ModelRef(base="/m", adapter="/a", version="policy@1", digest="1")
+
+
+def test_answers_seeds_and_concurrency(server, sampler):
+    server.fault = lambda text, attempt: 0.02
+    ours = sampler()
+    requests = [ask(f"p{i}", i, 10**18 + i) for i in range(20)]
+    rows = {s.key: s for s in ours.generate(requests, never)}
+    assert {k: s.text for k, s in rows.items()} == {(f"p{i}", i): f"p{i}:{10**18 + i}" for i in range(20)}
+    assert rows["p3", 3].tokens == 3
+    assert rows["p3", 3].finish == "stop"
+    assert 2 <= server.most <= 4
+
+
+def test_only_what_is_asked_for_is_sent(server, sampler, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    ours = sampler(api_key_env="MY_KEY", extra={"min_p": 0.1})
+    list(ours.generate([ask("a", top_k=5, stop=("\n",)), ask("b", top_p=0.9)], never))
+    by_text = {b["messages"][0]["content"]: b for b in server.bodies}
+    assert set(by_text["a"]) == {
+        "model",
+        "messages",
+        "temperature",
+        "max_tokens",
+        "seed",
+        "min_p",
+        "top_k",
+        "stop",
+    }
+    assert by_text["b"]["top_p"] == 0.9
+    assert "top_k" not in by_text["b"]
+    assert server.headers[0]["Authorization"] == "Bearer s3cret"
+
+
+def test_continue_final_and_completions(server, sampler):
+    messages = (Message(role="user", content="u"), Message(role="assistant", content="a"))
+    request = Request(("k", 0), messages, 1, SamplingParams(), continue_final=True)
+    list(sampler().generate([request], never))
+    assert server.bodies[-1]["continue_final_message"] is True
+    assert server.bodies[-1]["add_generation_prompt"] is False
+    row = next(iter(sampler(endpoint="completions").generate([request], never)))
+    assert server.bodies[-1]["prompt"] == "u\na"
+    assert row.text == "u\na:1"
+
+
+@pytest.mark.parametrize("fault", [(429, {}), (500, {}), (503, {}), "drop"])
+def test_passing_faults_are_retried(fault, server, sampler):
+    server.fault = lambda text, attempt: fault if attempt <= 2 else None
+    rows = list(sampler().generate([ask(f"p{i}", i, i) for i in range(5)], never))
+    assert len(rows) == 5
+    assert set(server.tries.values()) == {3}
+
+
+def test_retry_after_is_honoured(server, sampler):
+    server.fault = lambda text, attempt: (429, {"Retry-After": "0.4"}) if attempt == 1 else None
+    list(sampler().generate([ask("p")], never))
+    assert server.times[1] - server.times[0] >= 0.4
+    assert retry_after("1.5") == 1.5
+    assert retry_after(None) is None
+    assert retry_after("soon") is None
+    assert 5 < retry_after(formatdate(time.time() + 10, usegmt=True)) < 11
+
+
+def test_slow_answers_time_out_and_are_tried_again(server, sampler):
+    server.fault = lambda text, attempt: 1.5 if attempt == 1 else None
+    rows = list(sampler(timeout_s=0.2).generate([ask("p", 0, 9)], never))
+    assert [r.text for r in rows] == ["p:9"]
+    assert server.tries["p"] == 2
+
+
+def test_a_wrong_request_fails_at_once(server, sampler):
+    server.fault = lambda text, attempt: (400, {})
+    with pytest.raises(SamplerError, match=r"\('p', 7\).*HTTP 400.*injected"):
+        list(sampler().generate([ask("p", 7)], never))
+    assert server.tries["p"] == 1
+    server.fault = lambda text, attempt: (401, {})
+    with pytest.raises(SamplerError, match="api_key_env"):
+        list(sampler().generate([ask("q")], never))
+
+
+def test_giving_up_says_how_often_and_why(server, sampler):
+    server.fault = lambda text, attempt: (500, {})
+    with pytest.raises(SamplerError, match=r"in 3 tries; last: HTTP 500"):
+        list(sampler(retries=2).generate([ask("p")], never))
+    with pytest.raises(SamplerError, match=r"list of models: no answer.*ConnectError"):
+        sampler(base_url="http://127.0.0.1:9/v1", retries=1)
+
+
+def test_stopping_does_not_wait_for_retries(server, sampler):
+    server.fault = lambda text, attempt: (429, {"Retry-After": "60"})
+    started = time.monotonic()
+    until = started + 0.3
+    assert list(sampler().generate([ask("p")], lambda: time.monotonic() > until)) == []
+    assert time.monotonic() - started < 5
+
+
+def test_finished_rows_come_before_slow_ones(server, sampler):
+    server.fault = lambda text, attempt: 1.0 if text == "slow" else None
+    order = [s.key[0] for s in sampler().generate([ask("slow"), *(ask(f"p{i}") for i in range(6))], never)]
+    assert order[-1] == "slow"
+
+
+def test_a_trained_policy_is_refused_unless_the_server_has_it(server, sampler):
+    ours = sampler()
+    with pytest.raises(SamplerError, match=r"policy@1 is a trained policy.*model_for_version"):
+        ours.load(TRAINED)
+    with pytest.raises(SamplerError, match="no policy is loaded"):
+        list(ours.generate([ask("p")], never))
+    with pytest.raises(SamplerError, match="does not serve 'other'"):
+        sampler(model="other")
+    named = sampler(model_for_version={"policy@1": "tiny-it1"})
+    assert named.load(TRAINED)["served"] == "tiny-it1"
+    list(named.generate([ask("p")], never))
+    assert server.bodies[-1]["model"] == "tiny-it1"
+
+
+def test_adapters_through_the_servers_endpoint(server, sampler):
+    ours = sampler(lora_endpoint=True)
+    first = ours.load(TRAINED)["served"]
+    second = ours.load(TRAINED.model_copy(update={"version": "policy@2", "digest": "2"}))["served"]
+    assert first != second
+    assert [p.rsplit("/", 1)[1] for p in server.paths] == [
+        "load_lora_adapter",
+        "load_lora_adapter",
+        "unload_lora_adapter",
+    ]
+    assert server.bodies[0] == {"lora_name": first, "lora_path": "/a"}
+    list(ours.generate([ask("p")], never))
+    assert server.bodies[-1]["model"] == second
