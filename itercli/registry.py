@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+PLUGIN_PREFIX = "itercli_plugin_"
 GROUPS = ("stage", "source", "sampler", "scorer", "selector", "method")
 
 # Modules that register the built-in components; importing one must stay cheap.
@@ -91,6 +92,12 @@ def _key_value(value: Any) -> Any:
     return value
 
 
+def _origin(cls: type) -> tuple[str, str]:
+    """Where a class is defined; an edited plug-in that is loaded again is the same place."""
+    module = cls.__module__
+    return (module.rpartition("_")[0] if module.startswith(PLUGIN_PREFIX) else module, cls.__qualname__)
+
+
 C = TypeVar("C", bound=type[Component])
 _components: dict[tuple[str, str], type[Component]] = {}
 _plugin_digest: str | None = None
@@ -107,7 +114,7 @@ def register(group: str, name: str) -> Callable[[C], C]:
 
     def decorate(cls: C) -> C:
         known = _components.get((group, name))
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        if known is not None and _origin(known) != _origin(cls):
             raise ValueError(f"{group} {name!r} is already registered by {known.__module__}.{known.__qualname__}")
         cls.NAME, cls.GROUP = name, group
         if _plugin_digest:
@@ -138,7 +145,7 @@ def load_plugin(path: Path) -> None:
     load_builtin()
     path = path.resolve()
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    name = f"itercli_plugin_{path.stem}_{digest}"
+    name = f"{PLUGIN_PREFIX}{path.stem}_{digest}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)

@@ -121,7 +121,7 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
                 assert isinstance(with_hydra, dict)
                 with_hydra.pop("hydra")
                 raw = OmegaConf.to_container(OmegaConf.create(with_hydra), resolve=True, throw_on_missing=True)
-            except (HydraException, OmegaConfBaseException) as error:
+            except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
                 raise RecipeError([_explain(error, overrides, search)]) from error
     assert isinstance(raw, dict)
     return Composed({str(k): v for k, v in raw.items()}, list(overrides), choices, dirs)
@@ -162,6 +162,7 @@ def _recipe_file(override: str, scratch: Path) -> str:
     path = Path(value)
     if not path.is_file():
         raise RecipeError([Problem("recipe", f"no such file: {value}", where=f"command line: {override}")])
+    load_yaml(path)  # a syntax error is reported with the user's path, not the copy's
     (scratch / "recipe").mkdir(exist_ok=True)
     (scratch / "recipe" / f"{path.stem}.yaml").write_text(path.read_text())
     return f"recipe={path.stem}"

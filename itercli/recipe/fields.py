@@ -59,6 +59,12 @@ def parse_component(group: str, value: Any, name_key: str = "name") -> Component
         raise PydanticCustomError(
             NESTED, "wrong options of {group} {name}", {"group": group, "name": name, "error": error, "cls": cls}
         ) from error
+    except TypeError as error:  # a plug-in that leaves a method out
+        raise PydanticCustomError(
+            UNKNOWN,
+            "{error}",
+            {"error": str(error), "group": group, "found": shorten(name), "allowed": "", "near": ""},
+        ) from error
 
 
 def _names(group: str) -> str:

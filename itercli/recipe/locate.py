@@ -28,7 +28,18 @@ def locate(composed: Composed, key: str) -> str:
         depth, line = _find(path, inner)
         if depth and depth + len(parts) - len(inner) > best[0]:
             best = (depth + len(parts) - len(inner), f"{_short(path)}:{line}")
+    for override in reversed(composed.overrides):
+        # `loop.smaple.n=2` makes a stage that no file knows: the override is the place.
+        match = OVERRIDE.match(override)
+        shared = _common(parts, match["key"].split(".")) if match else 0
+        if shared > best[0]:
+            best = (shared, f"command line: {override}")
     return best[1]
+
+
+def _common(a: list[str], b: list[str]) -> int:
+    """Length of the common beginning."""
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _files(composed: Composed) -> list[tuple[Path, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from itercli.data.base import DataError
 from itercli.models import ModelNotFound, ResolvedModel, resolve
 from itercli.recipe.errors import Problem, RecipeError, nearest
 from itercli.recipe.schema import SCOPES, Recipe, Scope
@@ -133,7 +134,12 @@ class _Planner:
         if self.problems:
             raise RecipeError(self.problems.values(), config.name)
         for node in self.nodes.values():
-            self._set_key(node)
+            try:
+                self._set_key(node)
+            except (DataError, OSError) as error:
+                self._problem(f"{node.scope}.{node.name.split('.')[0]}", str(error))
+        if self.problems:
+            raise RecipeError(self.problems.values(), config.name)
         return Plan(self.recipe, self.nodes, self.roots)
 
     def _once(self, name: str, stage: Stage) -> bool:

@@ -182,6 +182,7 @@ def test_plugin_code_is_part_of_the_key(project: Project, tmp_path: Path) -> Non
         "from itercli.registry import register\n"
         "from itercli.verifiers.base import Scorer\n\n"
         "@register('scorer', 'own')\nclass Own(Scorer):\n    def fingerprint(self):\n        return {}\n"
+        "    def open(self):\n        raise NotImplementedError\n"
     )
     keys = []
     for text in (source, source + "# edited\n"):
