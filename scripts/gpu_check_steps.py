@@ -6,7 +6,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ class Steps:
     def switch(self) -> dict[str, Any]:
         """Base, adapter, base again, in the built-in sampler; its probe proves each switch."""
         sampler, _ = self._transformers()
-        return self._switch(sampler)
+        return self._switch(sampler, self._peak)
 
     def vllm(self) -> dict[str, Any]:
         """Completions by vLLM."""
@@ -110,20 +110,20 @@ class Steps:
 
     def vllm_switch(self) -> dict[str, Any]:
         """Base, adapter, base again in vLLM, by reloading merged weights."""
-        return self._switch(self._vllm("merge"))
+        return self._switch(self._vllm("merge"), self._in_use)
 
     def vllm_lora(self) -> dict[str, Any]:
         """Base, adapter, base again in vLLM, as a LoRA request."""
-        return self._switch(self._vllm("lora"))
+        return self._switch(self._vllm("lora"), self._in_use)
 
-    def _switch(self, sampler: Sampler) -> dict[str, Any]:
+    def _switch(self, sampler: Sampler, memory: Callable[[], float | None]) -> dict[str, Any]:
         base = self._ref()
         tuned = self._ref(adapter=True)
         reports = [sampler.load(ref) for ref in (base, tuned)]
         _, rate = self._draw(sampler)
         reports.append(sampler.load(base))
         there, back = (float(report["seconds"]) for report in reports[1:])
-        row = {"tokens_per_s": rate, "peak_gib": self._peak()}
+        row = {"tokens_per_s": rate, "peak_gib": memory()}
         sampler.close()
         return {
             **row,
@@ -175,7 +175,7 @@ class Steps:
 
         options = {"adapter": adapter, "batch_size": self.size.prompts, "max_model_len": 1024}
         if self.device == "cpu":
-            options |= {"compile": False, "kv_cache_gib": 0.5}
+            options |= {"compile": False, "kv_cache_gib": 1}
         return VllmSpec.model_validate(options).build()
 
     def _ref(self, adapter: bool = False) -> ModelRef:
