@@ -31,7 +31,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from itercli.data.rtl_tasks import RtlTasks, Task, inject_bug, splits
+from itercli.data.rtl_tasks import RtlTasks, Task, inject_bug, split_digest, splits
 from itercli.data.rtl_tasks.task import stable_hash
 from itercli.records import Prompt
 from itercli.verifiers.passk import mean_pass_at_k
@@ -223,7 +223,8 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Re
     config |= {"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": SPECIAL[2:]}
     (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
     (out / "model.safetensors").chmod(0o644)
-    (out / "build.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+    made_from = asdict(recipe) | {"pretrain_sha256": split_digest("pretrain")}
+    (out / "build.json").write_text(json.dumps(made_from, indent=2) + "\n")
 
 
 @torch.no_grad()
@@ -278,12 +279,14 @@ def main() -> None:
     parser.add_argument("--bug-rate", type=float, default=defaults.bug_rate,
                         help=f"mean share of broken answers, default {defaults.bug_rate}")
     parser.add_argument("--threads", type=int, default=1, help="default 1; more is slower on a busy machine")
+    parser.add_argument("--fp32", action="store_true", help="no bf16 autocast, for a CPU without AMX")
     parser.add_argument("--eval-prompts", type=int, default=200, help="prompts per split to measure; 0: none")
     parser.add_argument("--temperature", type=float, default=0.8, help="of the measurement")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
-    recipe = replace(defaults, seed=args.seed, steps=args.steps, bug_rate=args.bug_rate)
+    recipe = replace(
+        defaults, seed=args.seed, steps=args.steps, bug_rate=args.bug_rate, bf16=not args.fp32)
     rng = random.Random(recipe.seed)
     pairs = [(p.messages[0].content, draw_answer(task, recipe, rng)) for task, p in pretrain_tasks()]
     tokenizer = build_tokenizer((text for pair in pairs for text in pair), recipe.vocab)

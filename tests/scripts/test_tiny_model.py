@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from itercli.data.rtl_tasks import RtlTasks  # noqa: E402
+from itercli.data.rtl_tasks import RtlTasks, split_digest  # noqa: E402
 
 FOLDER = Path(__file__).parents[2] / "itercli" / "models" / "tiny_rtl"
 
@@ -28,7 +29,8 @@ def tokenizer():
 def model():
     torch.set_num_threads(1)
     return transformers.AutoModelForCausalLM.from_pretrained(
-        FOLDER, dtype=torch.float32, local_files_only=True).eval()
+        FOLDER, dtype=torch.float32, local_files_only=True
+    ).eval()
 
 
 def test_it_is_small_and_has_what_engines_expect(model) -> None:
@@ -37,6 +39,12 @@ def test_it_is_small_and_has_what_engines_expect(model) -> None:
     assert model.config.architectures == ["LlamaForCausalLM"]
     assert model.config.head_dim == 64
     assert model.config.max_position_embeddings >= 1024
+
+
+def test_it_was_trained_on_the_pretrain_split_as_it_is_now() -> None:
+    """Else a task that is held out today may have been seen: change the templates, rebuild the model."""
+    built = json.loads((FOLDER / "build.json").read_text())
+    assert built["pretrain_sha256"] == split_digest("pretrain")
 
 
 def test_special_tokens_agree_between_tokenizer_and_model(tokenizer, model) -> None:
@@ -72,7 +80,8 @@ def test_it_writes_a_module_and_ends_its_turn(tokenizer, model) -> None:
     for prompt in prompts:
         chat = [m.model_dump() for m in prompt.messages]
         ids = tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
+            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )["input_ids"]
         with torch.no_grad():
             out = model.generate(ids, do_sample=False, max_new_tokens=200)[0, ids.shape[1] :]
         text = tokenizer.decode(out, skip_special_tokens=True)

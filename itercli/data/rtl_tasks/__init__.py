@@ -20,14 +20,14 @@ from pydantic import Field
 from itercli.data.base import Source
 from itercli.data.rtl_tasks.bench import make_bench
 from itercli.data.rtl_tasks.bugs import inject_bug
-from itercli.data.rtl_tasks.collect import HELD_OUT_TEMPLATES, all_tasks, splits
+from itercli.data.rtl_tasks.collect import HELD_OUT_TEMPLATES, all_tasks, split_digest, splits
 from itercli.data.rtl_tasks.task import TEMPLATES, TOP, Task, stable_hash
 from itercli.records import Message, Prompt
 from itercli.registry import register
 
 __all__ = [
     "HELD_OUT_TEMPLATES", "TEMPLATES", "RtlTasks", "Split", "Task", "all_tasks", "inject_bug", "make_bench",
-    "make_prompt", "splits",
+    "make_prompt", "split_digest", "splits",
 ]
 
 Split = Literal["train", "dev", "test", "test_templates", "pretrain"]
@@ -94,5 +94,8 @@ class RtlTasks(Source):
             yield make_prompt(task, w, self.split, (task.id, w) in kept)
 
     def fingerprint(self) -> dict[str, str]:
-        """What besides the options determines the content: nothing but the generator's code."""
-        return {"generator": str(self.VERSION)}
+        """What besides the options determines the content: the templates, the same on every machine.
+
+        A change of the benches' format raises VERSION instead.
+        """
+        return {f"rtl_tasks/{self.split}": split_digest(self.split)}

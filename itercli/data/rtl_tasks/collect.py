@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 
 # Importing the template modules registers their templates.
@@ -63,3 +64,10 @@ def split_of(task: Task) -> str:
             return name
         draw -= share
     return "pretrain"
+
+
+@cache
+def split_digest(split: str) -> str:
+    """Hash of a split's tasks: instructions, headers and references, whatever their order."""
+    parts = sorted("\x1f".join((task.id, task.code, *task.wordings)) for task in splits()[split])
+    return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()
