@@ -115,7 +115,9 @@ def register(group: str, name: str) -> Callable[[C], C]:
     def decorate(cls: C) -> C:
         known = _components.get((group, name))
         if known is not None and _origin(known) != _origin(cls):
-            raise ValueError(f"{group} {name!r} is already registered by {known.__module__}.{known.__qualname__}")
+            raise ValueError(
+                f"{group} {name!r} is already registered by {known.__module__}.{known.__qualname__}"
+            )
         cls.NAME, cls.GROUP = name, group
         if _plugin_digest:
             cls.SOURCE_DIGEST = _plugin_digest

@@ -25,8 +25,8 @@ from itercli import registry
 from itercli.engine.context import Context, StoredArtifact, model_ref
 from itercli.engine.files import Locked
 from itercli.engine.store import Entry, Store
-from itercli.records import ModelRef
 from itercli.recipe.schema import parse_stage
+from itercli.records import ModelRef
 from itercli.training.base import Interrupted
 
 PR_SET_PDEATHSIG = 1
@@ -95,8 +95,15 @@ class Worker:
                     if not waited:
                         self.send({"t": "event", "event": "waiting", "fields": {"holder": error.holder}})
                     waited = True
-                    self.send({"t": "progress", "done": 0, "total": None, "unit": "",
-                               "metrics": {"status": f"waiting for {error.holder}"}})
+                    self.send(
+                        {
+                            "t": "progress",
+                            "done": 0,
+                            "total": None,
+                            "unit": "",
+                            "metrics": {"status": f"waiting for {error.holder}"},
+                        }
+                    )
                     if self._stop.wait(LOCK_POLL_SECONDS):
                         raise Interrupted from None
         except Interrupted:

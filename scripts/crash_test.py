@@ -162,7 +162,9 @@ def disturb(args: argparse.Namespace, overrides: list[str], runs: Path, usual: f
 
 def main() -> int:
     """Run the test and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-n", "--kills", type=int, default=20, help="how often to kill (20)")
     parser.add_argument("--term", action="store_true", help="SIGTERM instead of SIGKILL")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
@@ -196,11 +198,15 @@ def main() -> int:
 
         print(f"{'kill':>4} {'after s':>8} {'how':<14} {'journaled':>9} {'lost':>5}  under way")
         for k in report.kills:
-            print(f"{k.number:>4} {k.after:>8.2f} {k.ended:<14} {k.rows_before:>9} {k.lost_rows:>5}  {k.stage}")
+            print(
+                f"{k.number:>4} {k.after:>8.2f} {k.ended:<14} {k.rows_before:>9} {k.lost_rows:>5}  {k.stage}"
+            )
         same = sum(want.get(a) == got.get(a) for a in want)
         print(f"artifacts equal byte for byte: {same} of {len(want)}")
-        print(f"stages done twice: {len(again)}; row stages resumed from a journal: {len(resumed)}; "
-              f"journaled rows lost: {sum(k.lost_rows for k in report.kills)}")
+        print(
+            f"stages done twice: {len(again)}; row stages resumed from a journal: {len(resumed)}; "
+            f"journaled rows lost: {sum(k.lost_rows for k in report.kills)}"
+        )
         for problem in report.problems:
             print(f"PROBLEM {problem}")
         print("FAILED" if report.problems else "PASSED")

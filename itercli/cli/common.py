@@ -25,7 +25,9 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_runs_argument(parser: argparse.ArgumentParser) -> None:
     """The folder of all runs."""
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (runs)")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (runs)"
+    )
 
 
 def load(args: argparse.Namespace) -> Recipe:

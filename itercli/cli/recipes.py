@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="recipe to show or copy")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="with show: overrides")
     parser.add_argument("--to", type=Path, help="with copy: file to write (recipes/recipe/NAME.yaml)")
-    parser.add_argument("--recipes", action="append", default=[], metavar="DIR", help="folder with own recipes")
+    parser.add_argument(
+        "--recipes", action="append", default=[], metavar="DIR", help="folder with own recipes"
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         for entry in valid:
             print(f"ok       {entry['recipe']} ({entry['stages']} stages)")
-        for error in failed:
-            print(f"invalid  {error.recipe}\n")
-            fail_recipe(error)
+        for invalid in failed:
+            print(f"invalid  {invalid.recipe}\n")
+            fail_recipe(invalid)
     return 2 if failed else 0

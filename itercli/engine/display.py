@@ -6,11 +6,14 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itercli.engine.runner import Display
 from itercli.engine.status import Status
 from itercli.recipe.plan import Node, Plan
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 PLAIN_SECONDS = 10.0
 RATE_WINDOW_SECONDS = 30.0
@@ -142,7 +145,7 @@ class LiveDisplay(Display):
         )
         self._tasks: dict[str, Any] = {}
         self._rates: dict[str, Rate] = {}
-        self._total = None
+        self._total: TaskID | None = None
         self._live = False
 
     def planned(self, plan: Plan, status: dict[str, Status]) -> None:

@@ -95,7 +95,9 @@ def _info(plan: Plan, run: Run, overrides: list[str]) -> dict[str, Any]:
     """run.json of this attempt, on top of what earlier ones left."""
     old = run.info
     nodes = _nodes(plan)
-    same = old.get("nodes") == nodes or (old.get("stopped_early") and old.get("nodes", {}).items() <= nodes.items())
+    same = old.get("nodes") == nodes or (
+        old.get("stopped_early") and old.get("nodes", {}).items() <= nodes.items()
+    )
     return {
         "format": 1,
         "recipe": plan.recipe.config.name,
@@ -106,7 +108,10 @@ def _info(plan: Plan, run: Run, overrides: list[str]) -> dict[str, Any]:
         "seconds": old.get("seconds", 0),
         "iterations": plan.recipe.config.iterations,
         "headline": plan.recipe.config.headline,
-        "roles": {role: {"path": str(m.path), "digest": m.digest, "source": m.source} for role, m in plan.roots.items()},
+        "roles": {
+            role: {"path": str(m.path), "digest": m.digest, "source": m.source}
+            for role, m in plan.roots.items()
+        },
         "nodes": old["nodes"] if same else nodes,
         **({"stopped_early": old["stopped_early"]} if same and "stopped_early" in old else {}),
     }

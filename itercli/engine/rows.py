@@ -36,7 +36,13 @@ def write_rows(path: Path, record: type[Record], rows: Iterable[Record]) -> int:
     import pyarrow.parquet as pq
 
     columns = {name: _column(info.annotation) for name, info in record.model_fields.items()}
-    arrow = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "json": pa.string()}
+    arrow = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "double": pa.float64(),
+        "bool": pa.bool_(),
+        "json": pa.string(),
+    }
     schema = pa.schema([pa.field(name, arrow[kind]) for name, kind in columns.items()])
     scratch = path.with_name(f".{path.name}.tmp")
     count = 0

@@ -184,7 +184,9 @@ class Runner:
             self.display.note(f"{node.id}: {status.reason}; set aside as {aside.name} and done again")
         worker = self.workers.get(node.stage.WORKER) or self._new_worker(node.stage.WORKER)
         self.tries[node.id] = self.tries.get(node.id, 0) + 1
-        self.run.event("stage_started", node=node.id, key=node.key, action=status.action, reason=status.reason)
+        self.run.event(
+            "stage_started", node=node.id, key=node.key, action=status.action, reason=status.reason
+        )
         self.display.started(node, status)
         self.run.link(node.id, entry)
         worker.node = node.id
@@ -254,7 +256,9 @@ class Runner:
             case "event":
                 self.run.event(message["event"], node=node.id, **message["fields"])
                 if message["event"] == "waiting":
-                    self.display.note(f"{node.id}: another process works on it ({message['fields']['holder']}); waiting")
+                    self.display.note(
+                        f"{node.id}: another process works on it ({message['fields']['holder']}); waiting"
+                    )
             case "done":
                 self._release(worker)
                 self._finish(node, message["manifest"], reused=message["reused"])
@@ -263,8 +267,16 @@ class Runner:
                 self.run.event("stage_stopped", node=node.id)
             case "failed":
                 self._release(worker)
-                self.run.event("stage_failed", node=node.id, **{k: message[k] for k in ("type", "error", "traceback")})
-                expected = message["type"] in ("StageError", "SamplerError", "TrainingError", "DataError", "OSError")
+                self.run.event(
+                    "stage_failed", node=node.id, **{k: message[k] for k in ("type", "error", "traceback")}
+                )
+                expected = message["type"] in (
+                    "StageError",
+                    "SamplerError",
+                    "TrainingError",
+                    "DataError",
+                    "OSError",
+                )
                 text = f"{node.id} failed: " + (
                     message["error"] if expected else f"{message['type']}: {message['error']}"
                 )
@@ -285,7 +297,9 @@ class Runner:
         if self._signal:
             return
         if self.tries[node] <= self.config.executor.retries:
-            self.display.note(f"{node}: {error}\ntrying again ({self.tries[node]} of {self.config.executor.retries})")
+            self.display.note(
+                f"{node}: {error}\ntrying again ({self.tries[node]} of {self.config.executor.retries})"
+            )
             self.status[node] = Status("resume", "its worker died")
             return
         self._fail(f"{node} failed: {error}")
@@ -302,7 +316,8 @@ class Runner:
                 del self.workers[worker.kind]
                 what = (
                     f"the {worker.kind} worker hung: not a word for {silent:.0f} s "
-                    f"(executor.hang_seconds={self.config.executor.hang_seconds:g}); where it was is in its log"
+                    f"(executor.hang_seconds={self.config.executor.hang_seconds:g}); "
+                    f"where it was is in its log"
                 )
                 self._lost(worker, WorkerDied(worker.report(what)))
 
@@ -322,11 +337,21 @@ class Runner:
             self.outcome.reused += 1
         else:
             self.outcome.ran += 1
-            self.run.event("stage_finished", node=node.id, key=node.key, seconds=manifest["seconds"], rows=manifest["rows"])
+            self.run.event(
+                "stage_finished",
+                node=node.id,
+                key=node.key,
+                seconds=manifest["seconds"],
+                rows=manifest["rows"],
+            )
         self.run.link(node.id, self.run.store.entry(node.kind, node.key))
         if manifest["metrics"] and (node.id, node.key) not in self._reported:
             self.run.metric(
-                node=node.id, iteration=node.iteration, stage=node.name, key=node.key, metrics=manifest["metrics"]
+                node=node.id,
+                iteration=node.iteration,
+                stage=node.name,
+                key=node.key,
+                metrics=manifest["metrics"],
             )
         self.display.finished(node, manifest, reused)
         self._maybe_stop_early(node)

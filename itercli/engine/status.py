@@ -90,7 +90,9 @@ def _stale(node: Node, plan: Plan, store: Store, known: dict[str, Status], manif
 
 
 def _left(entry: Entry) -> str:
-    steps = sorted(int(p.name.split("-")[1]) for p in entry.path.glob(f"{CHECKPOINTS}/step-*") if p.name[5:].isdigit())
+    steps = sorted(
+        int(p.name.split("-")[1]) for p in entry.path.glob(f"{CHECKPOINTS}/step-*") if p.name[5:].isdigit()
+    )
     if steps:
         return f"interrupted; a checkpoint of step {steps[-1]} is there"
     with open(entry.path / JOURNAL, "rb") as handle:

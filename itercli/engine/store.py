@@ -47,7 +47,9 @@ class Entry:
     def started(self) -> bool:
         """Whether an unfinished attempt left something to continue from."""
         journal = self.path / JOURNAL
-        return (journal.exists() and journal.stat().st_size > 0) or any(self.path.glob(f"{CHECKPOINTS}/step-*"))
+        return (journal.exists() and journal.stat().st_size > 0) or any(
+            self.path.glob(f"{CHECKPOINTS}/step-*")
+        )
 
     def damage(self, manifest: dict[str, Any], *, thorough: bool = False) -> str:
         """What is wrong with the files, or an empty string.
@@ -123,7 +125,11 @@ class Entry:
 
     def _is_work(self, path: Path) -> bool:
         relative = path.relative_to(self.path)
-        return relative.parts[0] == CHECKPOINTS or path.name in (LOCK, JOURNAL, META, MANIFEST) or path.name.endswith(".tmp")
+        return (
+            relative.parts[0] == CHECKPOINTS
+            or path.name in (LOCK, JOURNAL, META, MANIFEST)
+            or path.name.endswith(".tmp")
+        )
 
 
 class Store:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,8 @@ class WorkerProcess:
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message; a dead worker is noticed when its pipe is read."""
-        try:
+        with suppress(BrokenPipeError):
             os.write(self._to, json.dumps(message).encode() + b"\n")
-        except BrokenPipeError:
-            pass
 
     def receive(self) -> list[dict[str, Any]] | None:
         """All complete messages that have arrived; None if the worker has closed its end."""

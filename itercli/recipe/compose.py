@@ -120,7 +120,9 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
                 with_hydra = OmegaConf.to_container(config, resolve=False)
                 assert isinstance(with_hydra, dict)
                 with_hydra.pop("hydra")
-                raw = OmegaConf.to_container(OmegaConf.create(with_hydra), resolve=True, throw_on_missing=True)
+                raw = OmegaConf.to_container(
+                    OmegaConf.create(with_hydra), resolve=True, throw_on_missing=True
+                )
             except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
                 raise RecipeError([_explain(error, overrides, search)]) from error
     assert isinstance(raw, dict)
@@ -199,7 +201,9 @@ def _explain(error: Exception, overrides: Sequence[str], search: Callable[[str],
         if group in GROUP_KEYS and option:
             known = search(group)
             where = next((f"command line: {o}" for o in overrides if o.startswith(f"{group}=")), "")
-            return Problem(group, f"no {group} of this name", option, ", ".join(known), nearest(option, known), where)
+            return Problem(
+                group, f"no {group} of this name", option, ", ".join(known), nearest(option, known), where
+            )
     if "You must specify 'recipe'" in text:
         return Problem("recipe", "which recipe?", "", "recipe=" + ", ".join(search("recipe")))
     cause = error.__cause__

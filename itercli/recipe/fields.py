@@ -36,7 +36,13 @@ def parse_component(group: str, value: Any, name_key: str = "name") -> Component
         raise PydanticCustomError(
             UNKNOWN,
             "expected a {group} name or a mapping with `{name_key}`",
-            {"group": group, "name_key": name_key, "found": shorten(value), "allowed": _names(group), "near": ""},
+            {
+                "group": group,
+                "name_key": name_key,
+                "found": shorten(value),
+                "allowed": _names(group),
+                "near": "",
+            },
         )
     name = value[name_key]
     cls = registry.find(group, name)
@@ -57,7 +63,9 @@ def parse_component(group: str, value: Any, name_key: str = "name") -> Component
         return cls.model_validate(options)
     except ValidationError as error:
         raise PydanticCustomError(
-            NESTED, "wrong options of {group} {name}", {"group": group, "name": name, "error": error, "cls": cls}
+            NESTED,
+            "wrong options of {group} {name}",
+            {"group": group, "name": name, "error": error, "cls": cls},
         ) from error
     except TypeError as error:  # a plug-in that leaves a method out
         raise PydanticCustomError(

@@ -149,11 +149,20 @@ class _Planner:
 
     def _problem(self, key: str, what: str, found: str = "", allowed: str = "", near: str = "") -> None:
         # The same mistake shows up in every iteration: report it once.
-        self.problems.setdefault((key, what), Problem(key, what, found, allowed, near, self.recipe.locate(key)))
+        self.problems.setdefault(
+            (key, what), Problem(key, what, found, allowed, near, self.recipe.locate(key))
+        )
 
     def _add(self, scope: Scope, iteration: int, name: str) -> None:
         stage = self.recipe.stages[scope][name]
-        node = Node(node_id(scope, iteration, name), scope, iteration, name, stage, self.recipe.raw_stages[scope][name])
+        node = Node(
+            node_id(scope, iteration, name),
+            scope,
+            iteration,
+            name,
+            stage,
+            self.recipe.raw_stages[scope][name],
+        )
         for link in stage.links(name):
             node.inputs[link.slot] = self._connect(node, link)
         if stage.WITH_PROMPTS and "prompts" not in node.inputs:
@@ -183,7 +192,8 @@ class _Planner:
             self._problem(key, f"`{mode}.` means iterations of the loop, which has not begun", link.ref)
             return []
         last = node.iteration
-        known = [n for n in {**before, **(loop if node.scope != "before" else {}), **self.recipe.stages[node.scope]}]
+        own = self.recipe.stages[node.scope]
+        known = list({**before, **own} if node.scope == "before" else {**before, **loop, **own})
         if target not in known:
             visible = [n for n in known if n.split(".")[0] != node.name.split(".")[0]]
             self._problem(key, "no such stage", target, ", ".join(visible), nearest(target, visible))
@@ -252,9 +262,21 @@ class _Planner:
             target = self.recipe.stages["loop"].get(stage)
             known = [n for n, s in self.recipe.stages["loop"].items() if s.OUTPUT == "metrics"]
             if target is None or target.OUTPUT != "metrics":
-                self._problem(field_name, "names no evaluate stage of the loop", stage, ", ".join(known), nearest(stage, known))
+                self._problem(
+                    field_name,
+                    "names no evaluate stage of the loop",
+                    stage,
+                    ", ".join(known),
+                    nearest(stage, known),
+                )
             elif metric not in (names := list(getattr(target, "metrics", (metric,)))):
-                self._problem(field_name, f"{stage} does not compute this metric", metric, ", ".join(names), nearest(metric, names))
+                self._problem(
+                    field_name,
+                    f"{stage} does not compute this metric",
+                    metric,
+                    ", ".join(names),
+                    nearest(metric, names),
+                )
 
     def _set_key(self, node: Node) -> None:
         stage = node.stage

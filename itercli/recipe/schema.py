@@ -45,8 +45,9 @@ class ExecutorSpec(BaseModel):
         default_factory=dict, description="Another interpreter for a kind of worker."
     )
     colocate: Literal["auto", "keep", "exit"] = Field(
-        "auto", description="Sampling worker during training: stays (keep), or ends and frees its memory "
-        "(exit); auto is exit where there is exactly one GPU."
+        "auto",
+        description="Sampling worker during training: stays (keep), or ends and frees its memory "
+        "(exit); auto is exit where there is exactly one GPU.",
     )
     hang_seconds: float = Field(900.0, gt=0, description="A worker silent for so long is killed.")
     retries: int = Field(0, ge=0, description="Fresh workers to try a stage with after one died.")
@@ -129,7 +130,14 @@ def check(raw: dict[str, Any], *, base: Path, locate: Locate = lambda key: "") -
     problems: list[Problem] = []
     name = str(raw.get("name", ""))
     # A derived recipe drops a stage by setting it to null.
-    raw = {**raw, **{s: {n: e for n, e in raw[s].items() if e is not None} for s in SCOPES if isinstance(raw.get(s), dict)}}
+    raw = {
+        **raw,
+        **{
+            s: {n: e for n, e in raw[s].items() if e is not None}
+            for s in SCOPES
+            if isinstance(raw.get(s), dict)
+        },
+    }
     plugins = []
     for n, entry in enumerate(raw.get("plugins") or []):
         path = (base / str(entry)).resolve()
@@ -138,7 +146,9 @@ def check(raw: dict[str, Any], *, base: Path, locate: Locate = lambda key: "") -
             plugins.append(path)
         except Exception as error:  # a user's file may raise anything on import
             problems.append(
-                Problem(f"plugins.{n}", f"can't be imported: {type(error).__name__}: {error}", found=str(entry))
+                Problem(
+                    f"plugins.{n}", f"can't be imported: {type(error).__name__}: {error}", found=str(entry)
+                )
             )
     config: RecipeConfig | None = None
     try:
@@ -184,7 +194,9 @@ def _expand(
         what = "unknown stage kind" if uses is not None else "`uses` is missing"
         near = nearest(str(uses), known)
         if uses is None:  # an override with a misspelt stage name makes a stage without `uses`
-            others = [str(n) for n, e in (raw.get(scope) or {}).items() if isinstance(e, dict) and "uses" in e]
+            others = [
+                str(n) for n, e in (raw.get(scope) or {}).items() if isinstance(e, dict) and "uses" in e
+            ]
             near = f"stage {n}" if (n := nearest(name, others)) else ""
         problems.append(Problem(f"{key}.uses", what, shorten(uses), ", ".join(known), near))
         return
@@ -210,10 +222,10 @@ def _expand(
         before = len(problems)
         yield from _expand(scope, f"{name}.{child}", child_entry, raw, problems)
         # Options of a child come from its parent: point there.
-        for n in range(before, len(problems)):
-            p = problems[n]
+        for i in range(before, len(problems)):
+            p = problems[i]
             moved = p.key.replace(f"{scope}.{name}.{child}.", f"{key}.", 1)
-            problems[n] = Problem(moved, p.what, p.found, p.allowed, p.nearest)
+            problems[i] = Problem(moved, p.what, p.found, p.allowed, p.nearest)
     yield name, mapping, stage
 
 
@@ -235,7 +247,9 @@ def _reserved(stages: dict[Scope, dict[str, Stage]]) -> Iterator[Problem]:
     for scope, entries in stages.items():
         for name in entries:
             if name.split(".")[0] in ("previous", "all"):
-                yield Problem(f"{scope}.{name}", "`previous` and `all` are reserved words", name, "another name")
+                yield Problem(
+                    f"{scope}.{name}", "`previous` and `all` are reserved words", name, "another name"
+                )
 
 
 def _problems(error: ValidationError, cls: type[BaseModel], prefix: str) -> Iterator[Problem]:
@@ -252,7 +266,9 @@ def _problems(error: ValidationError, cls: type[BaseModel], prefix: str) -> Iter
             yield Problem(key + at, item["msg"], ctx["found"], ctx["allowed"], ctx["near"])
         elif kind == "extra_forbidden":
             names = _field_names(cls, loc[:-1])
-            yield Problem(key, "unknown key", shorten(item["input"]), ", ".join(names), nearest(loc[-1], names))
+            yield Problem(
+                key, "unknown key", shorten(item["input"]), ", ".join(names), nearest(loc[-1], names)
+            )
         elif kind == "missing":
             yield Problem(key, "missing", "", _describe(cls, loc))
         else:
@@ -260,19 +276,21 @@ def _problems(error: ValidationError, cls: type[BaseModel], prefix: str) -> Iter
             allowed = ctx.get("expected") or message
             found = item.get("input")
             near = nearest(str(found), str(allowed).replace("'", "").replace(" or ", ", ").split(", "))
-            yield Problem(key, "wrong value", shorten(found), str(allowed), near if isinstance(found, str) else "")
+            yield Problem(
+                key, "wrong value", shorten(found), str(allowed), near if isinstance(found, str) else ""
+            )
 
 
 def _model_at(cls: type[BaseModel], loc: list[str]) -> type[BaseModel] | None:
     """The pydantic class that the path leads to, through nested models and mappings."""
     current: Any = cls
     for part in loc:
-        if isinstance(current, type) and issubclass(current, BaseModel):
+        if get_origin(current) is dict:  # the part is a key of the mapping
+            current = get_args(current)[1]
+        elif isinstance(current, type) and issubclass(current, BaseModel):
             info = current.model_fields.get(part)
             current = info.annotation if info else None
-        if get_origin(current) is dict:
-            current = get_args(current)[1]
-        for candidate in get_args(current):
+        for candidate in () if get_origin(current) is dict else get_args(current):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 current = candidate
     return current if isinstance(current, type) and issubclass(current, BaseModel) else None
@@ -289,4 +307,4 @@ def _describe(cls: type[BaseModel], loc: list[str]) -> str:
     if info is None:
         return ""
     values = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
-    return " | ".join(map(str, values)) or (info.description or getattr(info.annotation, "__name__", ""))
+    return " | ".join(map(str, values)) or info.description or str(getattr(info.annotation, "__name__", ""))

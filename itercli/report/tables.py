@@ -58,10 +58,16 @@ def closing(run: Run, outcome: Outcome) -> None:
         console.print()
     if outcome.stopped_early:
         console.print(outcome.stopped_early)
-    done = "finished already, nothing to do" if not outcome.ran else f"{outcome.ran} stages run, {outcome.reused} reused"
+    done = (
+        "finished already, nothing to do"
+        if not outcome.ran
+        else f"{outcome.ran} stages run, {outcome.reused} reused"
+    )
     console.print(f"{run.name}: {done}", markup=False)
     console.print(f"  iter show {run.name}", markup=False)
-    console.print(f"  iter samples {run.name} --iteration {run.info.get('iterations', 1)} --failed", markup=False)
+    console.print(
+        f"  iter samples {run.name} --iteration {run.info.get('iterations', 1)} --failed", markup=False
+    )
 
 
 def _cell(value: Any) -> str:

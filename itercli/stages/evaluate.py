@@ -69,11 +69,16 @@ class Evaluate(Stage):
         for metric in self.metrics:
             match = METRIC.fullmatch(metric)
             if match is None:
-                problems.append(("metrics", f"unknown metric {metric!r}", "pass@K (K = 1, 2, ...), mean_score"))
+                problems.append(
+                    ("metrics", f"unknown metric {metric!r}", "pass@K (K = 1, 2, ...), mean_score")
+                )
             elif match[1] and int(match[1]) > self.n:
                 problems.append(
-                    ("metrics", f"{metric} needs at least {match[1]} completions per prompt, n is {self.n}",
-                     f"n >= {match[1]}")
+                    (
+                        "metrics",
+                        f"{metric} needs at least {match[1]} completions per prompt, n is {self.n}",
+                        f"n >= {match[1]}",
+                    )
                 )
         return problems
 
@@ -86,7 +91,9 @@ class Evaluate(Stage):
             for score in artifact.rows(Score):
                 scores.setdefault(score.prompt_id, []).append(score)
         if missing := prompts.keys() - scores.keys():
-            raise StageError(f"{ctx.name}: {len(missing)} prompts were not scored, for example {min(missing)}")
+            raise StageError(
+                f"{ctx.name}: {len(missing)} prompts were not scored, for example {min(missing)}"
+            )
         groups: dict[str, list[str]] = {}
         if self.by:
             for p in prompts.values():

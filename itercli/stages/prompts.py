@@ -28,11 +28,16 @@ class Prompts(Stage):
         rows: dict[str, Prompt] = {}
         for prompt in self.source.prompts():
             if prompt.id in rows:
-                raise StageError(f"{ctx.name}: source {self.source.NAME} gives prompt id {prompt.id!r} twice; ids must be unique")
+                raise StageError(
+                    f"{ctx.name}: source {self.source.NAME} gives prompt id {prompt.id!r} twice; "
+                    f"ids must be unique"
+                )
             rows[prompt.id] = prompt
             ctx.progress(len(rows), None, "prompts")
         if not rows:
-            raise StageError(f"{ctx.name}: source {self.source.NAME} gave no prompts; check its path, split and limit")
+            raise StageError(
+                f"{ctx.name}: source {self.source.NAME} gave no prompts; check its path, split and limit"
+            )
         ctx.finish_rows(Prompt, iter(rows.values()))
 
 

@@ -61,7 +61,13 @@ class Sample(Stage):
 
     def check(self) -> list[tuple[str, str, str]]:
         if self.temperature == 0 and self.n > 1:
-            return [("n", f"greedy decoding (temperature 0) gives {self.n} equal completions", "n: 1, or temperature > 0")]
+            return [
+                (
+                    "n",
+                    f"greedy decoding (temperature 0) gives {self.n} equal completions",
+                    "n: 1, or temperature > 0",
+                )
+            ]
         return []
 
     def run(self, ctx: StageContext) -> None:
@@ -74,9 +80,7 @@ class Sample(Stage):
             max_new_tokens=self.max_new_tokens,
             stop=self.stop,
         )
-        seeds = {
-            (p.id, i): seed_for(ctx.seed, p.id, i) for p in prompts for i in range(self.n)
-        }
+        seeds = {(p.id, i): seed_for(ctx.seed, p.id, i) for p in prompts for i in range(self.n)}
 
         def requests() -> Iterator[Request]:
             for p in prompts:
@@ -116,5 +120,8 @@ class Sample(Stage):
         rows = sorted(journal.rows(), key=lambda r: (order[r.key[0]], r.key[1]))
         cut = sum(r.finish == "length" for r in rows)  # type: ignore[attr-defined]
         ctx.finish_rows(
-            Trajectory, iter(rows), cut_by_length=cut, tokens=sum(r.tokens for r in rows)  # type: ignore[attr-defined]
+            Trajectory,
+            iter(rows),
+            cut_by_length=cut,
+            tokens=sum(r.tokens for r in rows),  # type: ignore[attr-defined]
         )

@@ -51,7 +51,9 @@ class Select(Stage):
 
     def check(self) -> list[tuple[str, str, str]]:
         if self.of is None and self.prompts is None:
-            return [("of", "a select stage needs something to select from", "`of:` a score stage, or `prompts:`")]
+            return [
+                ("of", "a select stage needs something to select from", "`of:` a score stage, or `prompts:`")
+            ]
         return []
 
     def run(self, ctx: StageContext) -> None:

@@ -54,7 +54,9 @@ class Train(Stage):
             ref = f"all.{ref}"
         links = [Link("examples", ref, ("examples",), "examples")]
         if self.on_empty == "reuse" and self.data_scope == "current" and "." not in self.examples:
-            links.append(Link("fallback", f"previous.{self.examples}", ("examples",), "examples", optional=True))
+            links.append(
+                Link("fallback", f"previous.{self.examples}", ("examples",), "examples", optional=True)
+            )
         return links
 
     def model_links(self) -> list[ModelLink]:
@@ -79,15 +81,22 @@ class Train(Stage):
         problems = []
         uses = self.method.USES_REFERENCE
         if uses and self.reference == "none":
-            problems.append(("reference", f"method {self.method.NAME!r} needs a reference model", "initial, previous"))
+            problems.append(
+                ("reference", f"method {self.method.NAME!r} needs a reference model", "initial, previous")
+            )
         if not uses and self.reference != "none":
             problems.append(("reference", f"method {self.method.NAME!r} uses no reference model", "none"))
         if self.data_scope == "all" and self.examples.startswith("previous."):
-            problems.append(("examples", "`data_scope: all` and `previous.` exclude each other", "data_scope: current"))
+            problems.append(
+                ("examples", "`data_scope: all` and `previous.` exclude each other", "data_scope: current")
+            )
         if self.on_empty == "reuse" and (self.data_scope == "all" or "." in self.examples):
             problems.append(
-                ("on_empty", "reuse falls back to the last iteration's examples, which are in the data already",
-                 "fail, skip")
+                (
+                    "on_empty",
+                    "reuse falls back to the last iteration's examples, which are in the data already",
+                    "fail, skip",
+                )
             )
         return problems
 
@@ -124,7 +133,9 @@ class Train(Stage):
         )
         result = self.method.train(job)
         ctx.finish_file("model.json", _layout(out, start.base))
-        ctx.finish_metrics({"examples": len(examples), "steps": result.steps, **result.metrics, **result.counts})
+        ctx.finish_metrics(
+            {"examples": len(examples), "steps": result.steps, **result.metrics, **result.counts}
+        )
 
 
 def _rows(artifacts: list[Artifact], record: type[Record]) -> list[Record]:

@@ -22,7 +22,14 @@ def sampler(fault: str) -> str:
 def test_killed_worker_is_reported_with_all_that_is_known(project: Project) -> None:
     done = project.run_toy(sampler("oom"), check=False)
     assert done.returncode == 1
-    for part in ("iteration-01/sample failed", "SIGKILL", "out of memory", "peak memory was", "sample.log", "go on with"):
+    for part in (
+        "iteration-01/sample failed",
+        "SIGKILL",
+        "out of memory",
+        "peak memory was",
+        "sample.log",
+        "go on with",
+    ):
         assert part in done.stderr
     assert project.run_toy(sampler("none")).returncode == 0
 
@@ -44,7 +51,11 @@ def test_retries_give_a_dead_worker_another_chance(project: Project) -> None:
     project.env["TOY_FAULT_ONCE"] = str(project.path / "once")
     project.run_toy(sampler("oom"), "executor.retries=1")
     run = all_runs(project.path / "runs")[0]
-    opened = [e["rows"] for e in run.events() if e["event"] == "journal_opened" and e["node"] == "iteration-01/sample"]
+    opened = [
+        e["rows"]
+        for e in run.events()
+        if e["event"] == "journal_opened" and e["node"] == "iteration-01/sample"
+    ]
     assert opened == [0, 3]  # the rows before the fault were kept
 
 
@@ -95,13 +106,17 @@ def test_run_and_stage_survive_the_death_of_the_one_that_was_first(project: Proj
 
 @pytest.mark.skipif(
     shutil.which("unshare") is None
-    or subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode != 0,
+    or subprocess.run(
+        ["unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True
+    ).returncode
+    != 0,
     reason="needs user namespaces to mount a small file system",
 )
 def test_full_disk_stops_clearly_and_goes_on_when_there_is_space(project: Project, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    run = f"{sys.executable} -m itercli.cli.main run recipe=toy.yaml loop.sample.n=400 iterations=1 --runs small/runs"
+    overrides = "recipe=toy.yaml loop.sample.n=400 iterations=1"
+    run = f"{sys.executable} -m itercli.cli.main run {overrides} --runs small/runs"
     script = f"""
         mount -t tmpfs -o size=800k none small
         {run} > first.log 2>&1; echo "first: $?"
@@ -111,7 +126,11 @@ def test_full_disk_stops_clearly_and_goes_on_when_there_is_space(project: Projec
         cp small/runs/toy-*/events.jsonl events.jsonl
     """
     done = subprocess.run(
-        ["unshare", "-Urm", "bash", "-c", script], cwd=project.path, env=project.env, text=True, capture_output=True
+        ["unshare", "-Urm", "bash", "-c", script],
+        cwd=project.path,
+        env=project.env,
+        text=True,
+        capture_output=True,
     )
     first, second = (project.path / "first.log").read_text(), (project.path / "second.log").read_text()
     assert "first: 1" in done.stdout, done.stdout + done.stderr + first

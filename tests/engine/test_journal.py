@@ -14,7 +14,9 @@ from itercli.records import Score, Trajectory
 
 
 def row(i: int, text: str = "x") -> Trajectory:
-    return Trajectory(prompt_id=f"p{i}", index=0, seed=i, completion=text, finish="stop", tokens=1, policy="policy@0")
+    return Trajectory(
+        prompt_id=f"p{i}", index=0, seed=i, completion=text, finish="stop", tokens=1, policy="policy@0"
+    )
 
 
 def write(path: Path, count: int) -> None:

@@ -73,7 +73,9 @@ def test_same_command_again_is_a_no_op(project: Project) -> None:
     before = {p: p.stat().st_mtime_ns for p in run.path.rglob("*") if p.is_file() and p.name != ".lock"}
     done = project.run_toy()
     assert "nothing to do" in done.stdout
-    assert {p: p.stat().st_mtime_ns for p in run.path.rglob("*") if p.is_file() and p.name != ".lock"} == before
+    assert {
+        p: p.stat().st_mtime_ns for p in run.path.rglob("*") if p.is_file() and p.name != ".lock"
+    } == before
 
 
 def test_changed_option_reruns_only_what_depends_on_it(project: Project) -> None:
@@ -94,7 +96,9 @@ def test_changed_option_reruns_only_what_depends_on_it(project: Project) -> None
 
 def test_options_that_only_change_how_are_not_in_the_key(project: Project) -> None:
     project.run_toy()
-    assert {s["action"] for s in plan(project, "loop.score.workers=3", "sampler.delay=0.001").values()} == {"reuse"}
+    assert {s["action"] for s in plan(project, "loop.score.workers=3", "sampler.delay=0.001").values()} == {
+        "reuse"
+    }
     assert {s["action"] for s in plan(project, "training.threads=2").values()} == {"reuse"}
 
 
@@ -119,7 +123,10 @@ def test_flipped_bit_is_noticed_set_aside_and_done_again(project: Project) -> No
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
-    assert plan(project)["iteration-01/score"]["reason"] == "artifact is damaged: rows.parquet does not match its checksum"
+    assert (
+        plan(project)["iteration-01/score"]["reason"]
+        == "artifact is damaged: rows.parquet does not match its checksum"
+    )
     done = project.run_toy()
     assert "set aside as" in done.stdout
     assert artifacts(project) == before
@@ -162,7 +169,9 @@ def test_signal_stops_in_order_and_the_same_command_goes_on(
     other = project.path / "undisturbed"
     project.iter(*args, "--runs", str(other))
     undisturbed = {
-        m["key"]: m["digest"] for p in other.glob(".store/*/*/manifest.json") if (m := json.loads(p.read_text()))
+        m["key"]: m["digest"]
+        for p in other.glob(".store/*/*/manifest.json")
+        if (m := json.loads(p.read_text()))
     }
     assert artifacts(project) == undisturbed
 
@@ -193,7 +202,11 @@ def test_sigkill_loses_no_finished_row_and_leaves_no_worker(project: Project) ->
     pids = [e["pid"] for e in run.events() if e["event"] == "worker_started"]
     assert not [p for p in pids if alive(p)]
     project.run_toy("iterations=1", "sampler.delay=0.1")
-    opened = [e["rows"] for e in run.events() if e["event"] == "journal_opened" and e["node"] == "iteration-01/sample"]
+    opened = [
+        e["rows"]
+        for e in run.events()
+        if e["event"] == "journal_opened" and e["node"] == "iteration-01/sample"
+    ]
     assert opened == [0, rows]
 
 

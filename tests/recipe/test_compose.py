@@ -13,7 +13,7 @@ from itercli.recipe.schema import check
 
 def problems(*overrides: str, recipes: tuple[Path, ...] = ()) -> dict[str, str]:
     """Key -> full text of every problem."""
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(RecipeError) as caught:  # noqa: PT012 - either call may find them
         composed = compose_recipe(list(overrides), recipes)
         check(composed.raw, base=Path.cwd(), locate=composed.locate)
     return {p.key: str(p) for p in caught.value.problems}
@@ -27,7 +27,9 @@ def test_dotted_overrides() -> None:
 
 
 def test_lists_and_quotes() -> None:
-    raw = compose_recipe(["recipe=itertl", "loop.evaluate.metrics=[pass@1, 'pass@2']", 'loop.sample.stop=["a b","="]']).raw
+    raw = compose_recipe(
+        ["recipe=itertl", "loop.evaluate.metrics=[pass@1, 'pass@2']", 'loop.sample.stop=["a b","="]']
+    ).raw
     assert raw["loop"]["evaluate"]["metrics"] == ["pass@1", "pass@2"]
     assert raw["loop"]["sample"]["stop"] == ["a b", "="]
 
@@ -59,7 +61,9 @@ def test_user_folder_by_argument_and_environment(tmp_path: Path, monkeypatch: py
     for name in ("mine", "yours"):
         folder = tmp_path / name / "recipe"
         folder.mkdir(parents=True)
-        (folder / f"{name}.yaml").write_text(f"# @package _global_\ndefaults: [itertl, _self_]\nname: {name}\n")
+        (folder / f"{name}.yaml").write_text(
+            f"# @package _global_\ndefaults: [itertl, _self_]\nname: {name}\n"
+        )
     monkeypatch.setenv("ITER_RECIPES", str(tmp_path / "yours"))
     assert compose_recipe(["recipe=mine"], [tmp_path / "mine"]).raw["name"] == "mine"
     assert compose_recipe(["recipe=yours"]).raw["name"] == "yours"
@@ -77,7 +81,9 @@ def test_recipes_folder_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_users_option_replaces_a_shipped_one(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    (folder / "rtl_tasks.yaml").write_text("train: {name: rtl_tasks, limit: 3}\neval: {name: rtl_tasks}\nunseen: {name: rtl_tasks}\n")
+    (folder / "rtl_tasks.yaml").write_text(
+        "train: {name: rtl_tasks, limit: 3}\neval: {name: rtl_tasks}\nunseen: {name: rtl_tasks}\n"
+    )
     assert compose_recipe(["recipe=itertl"], [tmp_path]).raw["data"]["train"]["limit"] == 3
 
 
@@ -142,7 +148,9 @@ def test_all_mistakes_in_one_report_with_place_and_suggestion() -> None:
 
 def test_mistake_in_a_file_is_located_by_line(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
-    path.write_text("# @package _global_\ndefaults: [itertl, _self_]\nname: own\nloop:\n  sample:\n    n: 0\n")
+    path.write_text(
+        "# @package _global_\ndefaults: [itertl, _self_]\nname: own\nloop:\n  sample:\n    n: 0\n"
+    )
     text = problems(f"recipe={path}")["loop.sample.n"]
     assert f"{path}:6" in text
     assert "greater than or equal to 1" in text

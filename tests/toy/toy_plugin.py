@@ -27,7 +27,11 @@ class ToySource(Component):
 
     def prompts(self) -> Iterator[Prompt]:
         for i in range(self.count):
-            yield Prompt(id=f"p{i}", messages=[Message(role="user", content=f"task {i}")], meta={"template": f"t{i % 2}"})
+            yield Prompt(
+                id=f"p{i}",
+                messages=[Message(role="user", content=f"task {i}")],
+                meta={"template": f"t{i % 2}"},
+            )
 
     def fingerprint(self) -> dict[str, Any]:
         return {}
