@@ -170,7 +170,8 @@ def run(
     Args:
         argv: Program and arguments; a bare name is looked up in `env`'s PATH.
         cwd: The only folder that it may write to (with namespaces); best one of `tempdir`,
-            any other costs a new server.
+            any other costs a new server and must be open to the guest, who is nobody if this
+            program runs as root.
         limits: `Limits()` if not given.
         stdin: What it reads.
         env: Its whole environment; by default PATH of the system, TMPDIR and HOME = `cwd`.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -115,8 +115,8 @@ class VerilogVerifier:
 
     def check_code(self, task: Task, code: str) -> Verdict:
         """Check extracted code."""
-        names = (task.bench, task.header, task.top, task.reference_name, str(self._warnings(task)), code)
-        verdict, fresh = self._verdicts.get(_digest(names), lambda: self._check(task, code))
+        key = _digest((*map(str, astuple(task)), str(self._warnings(task)), code))
+        verdict, fresh = self._verdicts.get(key, lambda: self._check(task, code))
         meta = {**verdict.meta, "answer": code, "cached": not fresh}
         return verdict.model_copy(update={"meta": meta})
 
@@ -164,7 +164,7 @@ class VerilogVerifier:
     ) -> tuple[str, str, tuple[int, int] | None]:
         """(outcome, message, (mismatches, samples))."""
         if run.compiled:
-            cheat = smuggled(run.program, CANDIDATE, expected.calls) or drives_inputs(
+            cheat = smuggled(run.program, CANDIDATE, task.bench, expected.calls) or drives_inputs(
                 run.program, run.log, task.top, ports(task.header)
             )
             if cheat:

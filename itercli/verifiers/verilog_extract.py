@@ -62,7 +62,7 @@ def _unwrap(text: str) -> str:
     if len(pieces) == 1:
         return text
     # With a fence opened in the prompt, the first piece is the code and the fence closes it.
-    inside, outside = pieces[1::2], pieces[0::2]
+    inside, outside = [p.removeprefix("\n") for p in pieces[1::2]], pieces[0::2]
     whole = [p for p in inside if re.search(r"\bendmodule", p)]
     if whole:
         return whole[0]

@@ -33,7 +33,11 @@ def syntax_errors(code: str) -> list[str]:
     if not code.strip():
         return ["no code"]
     if not has_pyslang():
-        return [line for line in _icarus_log(code).split("\n") if "error" in line.lower()][:5]
+        log = _icarus_log(code)
+        # Icarus says one of these when it stops before elaboration.
+        if not re.search(r"syntax error|I give up\.", log):
+            return []
+        return [line for line in log.split("\n") if "error" in line.lower()][:5]
     import pyslang
 
     tree = pyslang.syntax.SyntaxTree.fromText(code)

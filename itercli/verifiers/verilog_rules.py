@@ -160,12 +160,13 @@ def drives_inputs(program: bytes, log: str, top: str, directions: dict[str, str]
     return None
 
 
-def smuggled(program: bytes, candidate: str, expected: Counter[str] | None) -> str | None:
+def smuggled(program: bytes, candidate: str, bench: str, expected: Counter[str] | None) -> str | None:
     """What the candidate got past the scanner, judged by the compiled program; or None.
 
     Args:
         program: The compiled bench and candidate.
         candidate: File name of the candidate.
+        bench: Text of the bench.
         expected: `calls` of the bench with its reference; None if not known.
     """
     files = _FILES.search(program)
@@ -175,8 +176,14 @@ def smuggled(program: bytes, candidate: str, expected: Counter[str] | None) -> s
         file = table[index].decode("latin-1") if index < len(table) else ""
         if file == candidate and name not in ALLOWED_TASKS:
             return f"system task {name}"
+    found = calls(program)
     if expected is not None:
-        more = calls(program) - expected
+        more = found - expected
         if more:
             return f"{min(more)} where the bench has none"
+        return None
+    # Forced and shorted signals carry no file: they are the bench's only if it has such words.
+    joined = [name for name in found if not name.startswith("$")]
+    if joined and not re.search(r"\b(?:force|release|r?tran)", bench):
+        return f"{joined[0]} where the bench has none"
     return None
