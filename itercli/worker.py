@@ -25,6 +25,7 @@ from itercli import registry
 from itercli.engine.context import Context, StoredArtifact, model_ref
 from itercli.engine.files import Locked
 from itercli.engine.store import Entry, Store
+from itercli.errors import IterError
 from itercli.recipe.schema import parse_stage
 from itercli.records import ModelRef
 from itercli.training.base import Interrupted
@@ -115,6 +116,7 @@ class Worker:
                     "t": "failed",
                     "error": str(error) or type(error).__name__,
                     "type": type(error).__name__,
+                    "expected": isinstance(error, IterError | OSError),
                     "traceback": traceback.format_exc(),
                 }
             )

@@ -106,24 +106,38 @@ def draw_answer(task: Task, recipe: Recipe, rng: random.Random) -> str:
 def chat_prompt(tokenizer: PreTrainedTokenizerFast, prompt: Prompt) -> str:
     """The prompt as text, up to where the assistant begins."""
     return tokenizer.apply_chat_template(
-        [m.model_dump() for m in prompt.messages], add_generation_prompt=True, tokenize=False)
+        [m.model_dump() for m in prompt.messages], add_generation_prompt=True, tokenize=False
+    )
 
 
 def build_tokenizer(texts: Iterator[str], vocab: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE with the special tokens and the chat template."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=vocab, special_tokens=SPECIAL, show_progress=False, min_frequency=3,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    ))
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab,
+            special_tokens=SPECIAL,
+            show_progress=False,
+            min_frequency=3,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, padding_side="left",
-        additional_special_tokens=SPECIAL[2:], model_max_length=1024, clean_up_tokenization_spaces=False,
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        padding_side="left",
+        additional_special_tokens=SPECIAL[2:],
+        model_max_length=1024,
+        clean_up_tokenization_spaces=False,
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
@@ -132,12 +146,23 @@ def build_tokenizer(texts: Iterator[str], vocab: int) -> PreTrainedTokenizerFast
 def build_model(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> LlamaForCausalLM:
     """A randomly initialised Llama with heads of 64, a size that fast attention kernels accept."""
     torch.manual_seed(recipe.seed)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=recipe.hidden, intermediate_size=recipe.mlp,
-        num_hidden_layers=recipe.layers, num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads,
-        head_dim=64, max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.04,
-        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    ))
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.hidden,
+            intermediate_size=recipe.mlp,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.heads,
+            head_dim=64,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            initializer_range=0.04,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
 
 
 def batches(
@@ -159,8 +184,13 @@ def batches(
         for group in epoch:
             clean = step < recipe.clean_share * recipe.steps
             answers = [task.code if clean else draw_answer(task, recipe, rng) for task, _ in group]
-            yield _collate([(ask, _encode(tokenizer, answer + END))
-                            for (_, ask), answer in zip(group, answers, strict=True)], tokenizer.pad_token_id)
+            yield _collate(
+                [
+                    (ask, _encode(tokenizer, answer + END))
+                    for (_, ask), answer in zip(group, answers, strict=True)
+                ],
+                tokenizer.pad_token_id,
+            )
             step += 1
 
 
@@ -229,8 +259,12 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Re
 
 @torch.no_grad()
 def sample(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[Prompt], n: int,
-    temperature: float, seed: int,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: list[Prompt],
+    n: int,
+    temperature: float,
+    seed: int,
 ) -> list[list[str]]:
     """`n` completions for each prompt, in batches of like length."""
     torch.manual_seed(seed)
@@ -240,10 +274,16 @@ def sample(
     for start in range(0, len(rows), 96):
         part = rows[start : start + 96]
         inputs = tokenizer(
-            [asks[i] for i in part], return_tensors="pt", padding=True, add_special_tokens=False)
+            [asks[i] for i in part], return_tensors="pt", padding=True, add_special_tokens=False
+        )
         output = model.generate(
-            input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, do_sample=True,
-            temperature=temperature, top_k=0, max_new_tokens=256)
+            input_ids=inputs.input_ids,
+            attention_mask=inputs.attention_mask,
+            do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            max_new_tokens=256,
+        )
         texts = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
         for i, text in zip(part, texts, strict=True):
             answers[i].append(text)
@@ -271,13 +311,18 @@ def main() -> None:
     """Command line."""
     defaults = Recipe()
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--steps", type=int, default=defaults.steps, help=f"default {defaults.steps}")
     parser.add_argument("--minutes", type=float, help="stop training after so long (then not reproducible)")
-    parser.add_argument("--bug-rate", type=float, default=defaults.bug_rate,
-                        help=f"mean share of broken answers, default {defaults.bug_rate}")
+    parser.add_argument(
+        "--bug-rate",
+        type=float,
+        default=defaults.bug_rate,
+        help=f"mean share of broken answers, default {defaults.bug_rate}",
+    )
     parser.add_argument("--threads", type=int, default=1, help="default 1; more is slower on a busy machine")
     parser.add_argument("--fp32", action="store_true", help="no bf16 autocast, for a CPU without AMX")
     parser.add_argument("--eval-prompts", type=int, default=200, help="prompts per split to measure; 0: none")
@@ -285,8 +330,7 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
-    recipe = replace(
-        defaults, seed=args.seed, steps=args.steps, bug_rate=args.bug_rate, bf16=not args.fp32)
+    recipe = replace(defaults, seed=args.seed, steps=args.steps, bug_rate=args.bug_rate, bf16=not args.fp32)
     rng = random.Random(recipe.seed)
     pairs = [(p.messages[0].content, draw_answer(task, recipe, rng)) for task, p in pretrain_tasks()]
     tokenizer = build_tokenizer((text for pair in pairs for text in pair), recipe.vocab)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from itercli.cli.common import add_recipe_arguments, emit, fail_recipe, load
@@ -59,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         s = status[n.id]
         models = ", ".join(dict.fromkeys(use.label for use in n.models.values()))
         table.add_row(n.id, Text(s.action, style[s.action]), Text(s.reason), Text(models), n.key[:8])
-    console = Console()
+    # Piped output has no width to respect; 80 columns would fold every name.
+    console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
     counts = {a: sum(s.action == a for s in status.values()) for a in style}
     console.print(", ".join(f"{n} to {a}" for a, n in counts.items() if n))

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from itercli.errors import IterError
 from itercli.records import Prompt
 from itercli.registry import Component
 
 ONE_OBJECT = "Each line must hold one JSON object"
 
 
-class DataError(ValueError):
+class DataError(IterError, ValueError):
     """A data file that is missing or malformed.
 
     Args:

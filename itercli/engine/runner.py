@@ -104,8 +104,8 @@ class Runner:
             # The plan can get shorter on the way, see `_maybe_stop_early`.
             if node.id in self.plan.nodes and self.status[node.id].action == "reuse":
                 manifest = self.run.store.entry(node.kind, node.key).manifest
-                assert manifest is not None
-                self._finish(node, manifest, reused=True)
+                if manifest is not None:  # else it is the same as a node that is still to run
+                    self._finish(node, manifest, reused=True)
         if self._remaining():
             with _signals(self._on_signal):
                 try:
@@ -142,7 +142,8 @@ class Runner:
         busy = {w.kind for w in self.running.values()}
         for node in self._remaining():
             kind = node.stage.WORKER
-            if node.id in self.running or kind in busy or not self._ready(node):
+            twin_runs = any(self.plan.nodes[i].key == node.key for i in self.running)
+            if twin_runs or kind in busy or not self._ready(node):
                 continue
             if not self._make_room(kind):
                 continue
@@ -270,17 +271,9 @@ class Runner:
                 self.run.event(
                     "stage_failed", node=node.id, **{k: message[k] for k in ("type", "error", "traceback")}
                 )
-                expected = message["type"] in (
-                    "StageError",
-                    "SamplerError",
-                    "TrainingError",
-                    "DataError",
-                    "OSError",
-                )
-                text = f"{node.id} failed: " + (
-                    message["error"] if expected else f"{message['type']}: {message['error']}"
-                )
-                self._fail(f"{text}\nlog: {worker.log}")
+                error = message["error"]
+                text = error if message["expected"] else f"{message['type']}: {error}"
+                self._fail(f"{node.id} failed: {text}\nlog: {worker.log}")
 
     def _release(self, worker: WorkerProcess) -> None:
         if worker.node is not None:
@@ -355,6 +348,9 @@ class Runner:
             )
         self.display.finished(node, manifest, reused)
         self._maybe_stop_early(node)
+        for twin in self._remaining():
+            if twin.key == node.key:
+                self._finish(twin, manifest, reused=True)
 
     def _maybe_stop_early(self, node: Node) -> None:
         rule = self.config.stop

@@ -195,9 +195,16 @@ def run(
         path = "/usr/local/bin:/usr/bin:/bin"
         env = {"PATH": path, "TMPDIR": folder, "HOME": folder, "LC_ALL": "C.UTF-8"}
     job = {
-        "argv": [os.fspath(a) for a in argv], "cwd": folder, "env": dict(env),
-        "wall": limits.wall, "cpu": limits.cpu, "memory": limits.memory, "file": limits.file,
-        "output": limits.output, "open_files": limits.open_files, "processes": limits.processes,
+        "argv": [os.fspath(a) for a in argv],
+        "cwd": folder,
+        "env": dict(env),
+        "wall": limits.wall,
+        "cpu": limits.cpu,
+        "memory": limits.memory,
+        "file": limits.file,
+        "output": limits.output,
+        "open_files": limits.open_files,
+        "processes": limits.processes,
     }
     with _pool.server(kind, keep=kind.scratch == base) as one:
         if inside and one.guest != os.geteuid():
@@ -220,6 +227,12 @@ def _result(header: dict[str, Any], body: bytes, limits: Limits, kind: Isolation
     else:
         reason = f"signal {signal.Signals(-code).name}" if code < 0 else "exit"
     return Result(
-        returncode=code, stdout=body[:split], stderr=body[split:], timed_out=timed_out, reason=reason,
-        seconds=header["seconds"], truncated=truncated, isolation=kind,
+        returncode=code,
+        stdout=body[:split],
+        stderr=body[split:],
+        timed_out=timed_out,
+        reason=reason,
+        seconds=header["seconds"],
+        truncated=truncated,
+        isolation=kind,
     )

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from itercli.engine import sandbox_server as server
+from itercli.errors import IterError
 
 Isolation = Literal["namespaces", "limits"]
 IDLE = 64  # idle servers kept per kind
 GRACE = 15.0  # seconds a server may take beyond the job's own limit
 
 
-class SandboxError(RuntimeError):
+class SandboxError(IterError):
     """The sandbox itself failed; says nothing about the guest."""
 
 
@@ -45,15 +46,22 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", server.__file__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                cwd="/", env={}, start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={},
+                start_new_session=True,
             )
         self.socket = ours
         try:
             ours.settimeout(GRACE)
             setup = {
-                "namespaces": kind.isolation == "namespaces", "scratch": kind.scratch, "parent": os.getpid(),
-                "readable": list(kind.readable), "network": kind.network,
+                "namespaces": kind.isolation == "namespaces",
+                "scratch": kind.scratch,
+                "parent": os.getpid(),
+                "readable": list(kind.readable),
+                "network": kind.network,
             }
             answer = self._ask(setup)[0]
         except BaseException:
@@ -158,5 +166,3 @@ def remove(folder: str) -> None:
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
     shutil.rmtree(folder, onerror=retry)
-
-

@@ -182,8 +182,12 @@ def execute(
             if fd >= 0:
                 os.close(fd)
     header = {
-        "errno": int(failed) if failed else 0, "status": status, "timed_out": timed_out, "seconds": seconds,
-        "cpu": usage.ru_utime + usage.ru_stime, "stdout": len(texts[0]),
+        "errno": int(failed) if failed else 0,
+        "status": status,
+        "timed_out": timed_out,
+        "seconds": seconds,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "stdout": len(texts[0]),
         "truncated": any(size >= min(job["output"], job["file"]) for size in sizes),
     }
     return header, texts[0] + texts[1]

@@ -34,7 +34,12 @@ def statuses(plan: Plan, store: Store, previous: dict[str, str] | None = None) -
             say what changed.
     """
     found: dict[str, Status] = {}
+    first: dict[str, str] = {}
     for node in plan.nodes.values():
+        twin = first.setdefault(node.key, node.id)
+        if twin != node.id and found[twin].action != "reuse":
+            found[node.id] = Status("reuse", f"the same as {twin}")
+            continue
         found[node.id] = _status(node, plan, store, found, previous or {})
     # Hashing big weights takes seconds: only those that a stage is about to use.
     used = {i for n in plan.nodes.values() if found[n.id].action != "reuse" for i in n.needs}

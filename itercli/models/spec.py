@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from itercli.errors import IterError
+
 
 class ModelSpec(BaseModel):
     """A model as recipes name it (`model:` and `roles:`).
@@ -42,7 +44,7 @@ class ResolvedModel(BaseModel):
     source: Literal["shipped", "pulled", "folder", "hub"]
 
 
-class ModelError(Exception):
+class ModelError(IterError):
     """A model can't be used or pulled; the message says what to do."""
 
 

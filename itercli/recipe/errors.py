@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from itercli.errors import IterError
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -45,7 +47,7 @@ class Problem:
         return asdict(self)
 
 
-class RecipeError(Exception):
+class RecipeError(IterError):
     """A recipe that can't be run; `problems` holds everything found in one pass."""
 
     def __init__(self, problems: Iterable[Problem], recipe: str = "") -> None:

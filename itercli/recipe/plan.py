@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from itercli.data.base import DataError
+from itercli.errors import IterError
 from itercli.models import ModelNotFound, ResolvedModel, resolve
 from itercli.recipe.errors import Problem, RecipeError, nearest
 from itercli.recipe.schema import SCOPES, Recipe, Scope
@@ -136,7 +136,7 @@ class _Planner:
         for node in self.nodes.values():
             try:
                 self._set_key(node)
-            except (DataError, OSError) as error:
+            except (IterError, OSError) as error:
                 self._problem(f"{node.scope}.{node.name.split('.')[0]}", str(error))
         if self.problems:
             raise RecipeError(self.problems.values(), config.name)

@@ -39,7 +39,7 @@ def metric_table(run: Run, title: str | None = None) -> Table | None:
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     table.add_column("iteration", justify="right")
     for name in names:
-        table.add_column(name, justify="left")
+        table.add_column(name.replace(".", "\n"), no_wrap=True)
     for iteration in sorted({i for values in data.values() for i in values}):
         cells = [_cell(data[name].get(iteration)) for name in names]
         table.add_row("start" if iteration == 0 else str(iteration), *cells)
@@ -72,5 +72,5 @@ def closing(run: Run, outcome: Outcome) -> None:
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        return f"{value['value']:.3f} [dim]({value['low']:.3f}-{value['high']:.3f})[/]"
+        return f"{value['value']:.3f} [dim]({value['low']:.2f}-{value['high']:.2f})[/]"
     return "" if value is None else f"{value:.4g}"

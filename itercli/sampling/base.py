@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from itercli.errors import IterError
 from itercli.records import Message, ModelRef
 from itercli.registry import Component
 
@@ -100,7 +101,7 @@ class Sampler(Protocol):
         ...
 
 
-class SamplerError(RuntimeError):
+class SamplerError(IterError):
     """Sampling can't go on; the message names the request or model and the fix."""
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
+from itercli.errors import IterError
 from itercli.records import ModelRef, Record
 from itercli.registry import Component, how
 
@@ -50,7 +51,7 @@ class ModelLink:
     key: str = "role"
 
 
-class StageError(RuntimeError):
+class StageError(IterError):
     """A stage can't go on; the message names the place and the fix."""
 
 

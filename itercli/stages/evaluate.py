@@ -14,6 +14,7 @@ from pydantic import Field
 from itercli.records import Prompt, Score
 from itercli.registry import register
 from itercli.stages.base import Link, Stage, StageContext, StageError
+from itercli.stages.prompts import inline
 
 METRIC = re.compile(r"pass@([1-9]\d*)|mean_score")
 
@@ -51,8 +52,10 @@ class Evaluate(Stage):
             key: getattr(self, key)
             for key in ("role", "n", "temperature", "top_p", "top_k", "max_new_tokens", "sampler")
         }
+        prompts, children = inline(self.prompts, name)
         return {
-            "sample": {"uses": "sample", "prompts": self.prompts, "stop": list(self.stop), **sample},
+            **children,
+            "sample": {"uses": "sample", "prompts": prompts, "stop": list(self.stop), **sample},
             "score": {"uses": "score", "of": f"{name}.sample", "scorer": self.scorer},
         }
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from itercli.errors import IterError
 from itercli.training.base import TrainingSpec
 from itercli.training.checkpoints import WEIGHTS, Checkpoints
 from itercli.training.collate import Group, length_buckets, micro_batches, pad_rows
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 Report = Callable[[int, int, dict[str, float]], None]
 
 
-class TrainingError(RuntimeError):
+class TrainingError(IterError):
     """Training can't start or went wrong; the message names the fix."""
 
 

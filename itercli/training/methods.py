@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from itercli.records import RankedExample, Record
-from itercli.registry import how, register
+from itercli.registry import register
 from itercli.training.base import Method, TrainJob, TrainResult
 
 
@@ -65,8 +65,8 @@ class Ranking(Method):
         "response", description="Divide log-likelihoods by response or by all tokens."
     )
     combine: Literal["sum", "product"] = Field("sum", description="λ·rank + w·nll, or (λ·rank + w)·nll.")
-    gradient: Literal["joint", "split"] = how(
-        default="joint",
+    gradient: Literal["joint", "split"] = Field(
+        "joint",
         description="split: the same gradient with one candidate in memory at a time, each run twice.",
     )
     on_no_target: Literal["rank", "drop", "fail"] = Field(

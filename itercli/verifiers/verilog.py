@@ -60,9 +60,13 @@ class Task:
         if not isinstance(meta.get("bench"), str):
             raise ValueError(f"prompt {prompt.id!r} has no test bench: meta['bench'] must hold its text")
         return cls(
-            bench=meta["bench"], header=meta.get("header", ""), top=meta.get("top", "top_module"),
-            reference_name=meta.get("reference_name", "reference_module"), reference=prompt.reference,
-            samples=meta.get("samples"), warnings_fail=bool(meta.get("warnings_fail", False)),
+            bench=meta["bench"],
+            header=meta.get("header", ""),
+            top=meta.get("top", "top_module"),
+            reference_name=meta.get("reference_name", "reference_module"),
+            reference=prompt.reference,
+            samples=meta.get("samples"),
+            warnings_fail=bool(meta.get("warnings_fail", False)),
         )
 
 
@@ -193,7 +197,10 @@ class VerilogVerifier:
 
 def _verdict(outcome: str, message: str, seconds: float = 0.0, meta: dict[str, Any] | None = None) -> Verdict:
     return Verdict(
-        outcome=outcome, passed=outcome == "pass", message=message[:MESSAGE], seconds=seconds,
+        outcome=outcome,
+        passed=outcome == "pass",
+        message=message[:MESSAGE],
+        seconds=seconds,
         meta={"code": CODES[outcome], **(meta or {})},
     )
 
@@ -270,9 +277,16 @@ class FunctionalJudge:
         if self.options.partial_credit and verdict.outcome in ("mismatch", "mismatch_reset"):
             value = 1.0 - meta["mismatches"] / meta["samples"]
         return Score(
-            prompt_id=trajectory.prompt_id, index=trajectory.index, completion=trajectory.completion,
-            policy=trajectory.policy, value=value, passed=verdict.passed, outcome=verdict.outcome,
-            message=verdict.message, answer=answer, meta=meta,
+            prompt_id=trajectory.prompt_id,
+            index=trajectory.index,
+            completion=trajectory.completion,
+            policy=trajectory.policy,
+            value=value,
+            passed=verdict.passed,
+            outcome=verdict.outcome,
+            message=verdict.message,
+            answer=answer,
+            meta=meta,
         )
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from itercli.engine import sandbox
+from itercli.errors import IterError
 
 CANDIDATE = "sample.sv"
 MISSING = (
@@ -20,7 +21,7 @@ MISSING = (
 )
 
 
-class ToolMissing(RuntimeError):
+class ToolMissing(IterError):
     """A simulator is not installed; the message says how to get it."""
 
 
@@ -148,11 +149,15 @@ def _two_steps(
         done = sandbox.run(argv, cwd=folder, limits=limits, readable=readable, isolation=isolation)
         compiled = (folder / "compiled").exists()
         return SimRun(
-            compiled=compiled, log=_read(folder / "compile.log").decode("utf-8", "replace"),
-            output=done.stdout.decode("utf-8", "replace"), errors=done.stderr.decode("utf-8", "replace"),
+            compiled=compiled,
+            log=_read(folder / "compile.log").decode("utf-8", "replace"),
+            output=done.stdout.decode("utf-8", "replace"),
+            errors=done.stderr.decode("utf-8", "replace"),
             program=_read(folder / "a.vvp") if compiled else b"",
-            timed_out=done.timed_out or done.reason == "cpu-time", ended=done.reason,
-            returncode=done.returncode, seconds=done.seconds,
+            timed_out=done.timed_out or done.reason == "cpu-time",
+            ended=done.reason,
+            returncode=done.returncode,
+            seconds=done.seconds,
         )
 
 

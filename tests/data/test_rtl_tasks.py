@@ -34,7 +34,8 @@ def simulate(folder: Path, task: Task, answer: str) -> tuple[str, str]:
     flags = ["-Wall", "-Winfloop", "-Wno-timescale", "-g2012", "-s", "tb"]
     binary = source.with_suffix(".vvp")
     compiled = subprocess.run(
-        ["iverilog", *flags, "-o", str(binary), str(source)], capture_output=True, text=True, timeout=30)
+        ["iverilog", *flags, "-o", str(binary), str(source)], capture_output=True, text=True, timeout=30
+    )
     if not binary.exists():
         return compiled.stderr, ""
     run = subprocess.run(["vvp", "-n", str(binary)], capture_output=True, text=True, timeout=30)
@@ -83,8 +84,13 @@ def test_splits_and_prompts_do_not_depend_on_the_process() -> None:
         "print([p.model_dump_json() for p in RtlTasks(split='dev', limit=4, seed=3).prompts()])\n"
     )
     outputs = [
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                       env={"PYTHONHASHSEED": salt, "PYTHONPATH": str(Path(__file__).parents[2])}).stdout
+        subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": salt, "PYTHONPATH": str(Path(__file__).parents[2])},
+        ).stdout
         for salt in ("1", "2")
     ]
     assert outputs[0] == outputs[1]

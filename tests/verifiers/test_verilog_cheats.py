@@ -72,9 +72,7 @@ CHEATS = {
     "inputs as inout": module(MISSES + " assign in = 4'bx;").replace("input [3:0]", "inout [3:0]"),
     "inputs as outputs": module(MISSES + " assign in = 4'bx;").replace("input [3:0]", "output [3:0]"),
     "inputs joined": "module top_module(clk, .in({a, b}), out); input clk; inout [1:0] a, b; "
-    "output reg [3:0] out;\n"
-    + MISSES
-    + " assign a = 2'bx; assign b = 2'bx; endmodule\n",
+    "output reg [3:0] out;\n" + MISSES + " assign a = 2'bx; assign b = 2'bx; endmodule\n",
     "own reference": module(
         MISSES,
         "module reference_module(input clk, input [3:0] in, output reg [3:0] out); "

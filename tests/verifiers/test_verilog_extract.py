@@ -64,7 +64,7 @@ def test_other_top_name() -> None:
     assert extract(whole + whole, HEADER.replace("top_module", "TopModule"), "TopModule") == whole
 
 
-PIECES = [*"\n`\\\"/*", "module ", "endmodule", "top_module", "(", ";", "```", "[BEGIN]", HEADER, BODY]
+PIECES = [*'\n`\\"/*', "module ", "endmodule", "top_module", "(", ";", "```", "[BEGIN]", HEADER, BODY]
 
 
 @given(st.text() | st.lists(st.sampled_from(PIECES)).map("".join))

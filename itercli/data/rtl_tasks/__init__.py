@@ -26,8 +26,17 @@ from itercli.records import Message, Prompt
 from itercli.registry import register
 
 __all__ = [
-    "HELD_OUT_TEMPLATES", "TEMPLATES", "RtlTasks", "Split", "Task", "all_tasks", "inject_bug", "make_bench",
-    "make_prompt", "split_digest", "splits",
+    "HELD_OUT_TEMPLATES",
+    "TEMPLATES",
+    "RtlTasks",
+    "Split",
+    "Task",
+    "all_tasks",
+    "inject_bug",
+    "make_bench",
+    "make_prompt",
+    "split_digest",
+    "splits",
 ]
 
 Split = Literal["train", "dev", "test", "test_templates", "pretrain"]

@@ -15,8 +15,18 @@ from itercli.data.rtl_tasks.task import Task
 Edit = Callable[[str, random.Random], str]
 
 _SWAPS = {
-    "&": "|", "|": "&", "^": "&", "+": "-", "-": "+", "<": ">", ">": "<", ">=": ">", "==": "!=", "!=": "==",
-    "<<": ">>", ">>": "<<",
+    "&": "|",
+    "|": "&",
+    "^": "&",
+    "+": "-",
+    "-": "+",
+    "<": ">",
+    ">": "<",
+    ">=": ">",
+    "==": "!=",
+    "!=": "==",
+    "<<": ">>",
+    ">>": "<<",
 }
 _OPERATOR = re.compile(r"(?<= )(<<|>>|>=|==|!=|[&|^+\-<>])(?= )")
 _NUMBER = re.compile(r"(?<![\w'])\d+(?![\w'])|(?<='d)\d+")
@@ -45,8 +55,9 @@ def _inversion(body: str, rng: random.Random) -> str:
 
 
 def _edge(body: str, rng: random.Random) -> str:
-    return _one(re.compile("posedge|negedge"), body, rng,
-        lambda m: "negedge" if m[0] == "posedge" else "posedge")
+    return _one(
+        re.compile("posedge|negedge"), body, rng, lambda m: "negedge" if m[0] == "posedge" else "posedge"
+    )
 
 
 def _reset(body: str, rng: random.Random) -> str:
@@ -55,13 +66,18 @@ def _reset(body: str, rng: random.Random) -> str:
         return re.sub(r" or \w+ rst(_n)?", "", body)
     if "(rst)" in body and rng.random() < 0.4:
         return body.replace("(posedge clk)", "(posedge clk or posedge rst)")
-    return _one(re.compile(r"\(!?rst(_n)?\)"), body, rng, lambda m: m[0].replace("!", "") if "!" in m[0]
-                else m[0].replace("(", "(!"))
+    return _one(
+        re.compile(r"\(!?rst(_n)?\)"),
+        body,
+        rng,
+        lambda m: m[0].replace("!", "") if "!" in m[0] else m[0].replace("(", "(!"),
+    )
 
 
 def _ternary(body: str, rng: random.Random) -> str:
-    return _one(re.compile(r"\? ([~\w' +\-&|^]+) : ([~\w' +\-&|^]+)"), body, rng,
-        lambda m: f"? {m[2]} : {m[1]}")
+    return _one(
+        re.compile(r"\? ([~\w' +\-&|^]+) : ([~\w' +\-&|^]+)"), body, rng, lambda m: f"? {m[2]} : {m[1]}"
+    )
 
 
 def _names(task: Task) -> Edit:
@@ -96,8 +112,17 @@ def inject_bug(task: Task, rng: random.Random) -> str:
     Returns:
         The full answer text; it always differs from the reference.
     """
-    edits: list[Edit] = [_operator, _operator, _off_by_one, _inversion, _edge, _reset, _ternary,
-        _names(task), _syntax]
+    edits: list[Edit] = [
+        _operator,
+        _operator,
+        _off_by_one,
+        _inversion,
+        _edge,
+        _reset,
+        _ternary,
+        _names(task),
+        _syntax,
+    ]
     rng.shuffle(edits)
     for edit in edits:
         body = edit(task.body, rng)

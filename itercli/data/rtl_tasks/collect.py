@@ -20,8 +20,15 @@ MAX_PER_TEMPLATE = 88
 # Whole templates that no other split sees. Most have close relatives that are seen (three inputs
 # beside two and four, right beside left): a model has to combine, not to recall.
 HELD_OUT_TEMPLATES = (
-    "gate3", "mux_inv", "max2", "abs_diff", "gate_then_compare", "rotate_right",
-    "reg_compare", "count_down_enable", "edge_any",
+    "gate3",
+    "mux_inv",
+    "max2",
+    "abs_diff",
+    "gate_then_compare",
+    "rotate_right",
+    "reg_compare",
+    "count_down_enable",
+    "edge_any",
 )
 
 # Share of a template's tasks in percent; the rest is `pretrain`.

@@ -152,8 +152,11 @@ def flop(reset: Reset, init: list[str], step: list[str]) -> list[str]:
     """An always block: `init` under reset, `step` else (each one or two simple statements)."""
     head = f"always @({reset.edge})"
     if not reset.test:
-        return [head, *("    " + s for s in step)] if len(step) == 1 else [
-            head + " begin", *("    " + s for s in step), "end"]
+        return (
+            [head, *("    " + s for s in step)]
+            if len(step) == 1
+            else [head + " begin", *("    " + s for s in step), "end"]
+        )
     if len(init) == 1 and len(step) == 1:
         return [head, f"    if ({reset.test}) {init[0]}", f"    else {step[0]}"]
     return [
