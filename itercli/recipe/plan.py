@@ -137,7 +137,8 @@ class _Planner:
             try:
                 self._set_key(node)
             except (IterError, OSError) as error:
-                self._problem(f"{node.scope}.{node.name.split('.')[0]}", str(error))
+                if str(error) not in {p.what for p in self.problems.values()}:
+                    self._problem(f"{node.scope}.{node.name.split('.')[0]}", str(error))
         if self.problems:
             raise RecipeError(self.problems.values(), config.name)
         return Plan(self.recipe, self.nodes, self.roots)

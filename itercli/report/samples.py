@@ -66,6 +66,17 @@ class Page:
     samples: list[Row] = field(default_factory=list)
 
 
+def _headline_scores(run: Run, iteration: int | None) -> str | None:
+    """The score stage behind the headline metric, if it has rows to show by now."""
+    stage = f"{(run.info.get('headline') or '').partition('.')[0]}.score"
+    for node, place in reversed(run.info.get("nodes", {}).items()):
+        if node.partition("/")[2] == stage and iteration in (None, place["iteration"]):
+            entry = run.entry(node)
+            if entry is not None and (entry.manifest is not None or entry.started):
+                return stage if iteration is not None else node
+    return None
+
+
 def choose(run: Run, *, stage: str | None, iteration: int | None, judged: bool = False) -> str:
     """The node to look at: the last score stage with rows, unless told otherwise.
 
@@ -82,12 +93,16 @@ def choose(run: Run, *, stage: str | None, iteration: int | None, judged: bool =
     if iteration is not None and not any(p["iteration"] == iteration for p in rowed.values()):
         last = max((p["iteration"] for p in rowed.values()), default=0)
         raise LookupError(f"no iteration {iteration} in {run.name}; there are 0 (before the loop) to {last}")
+    if stage is None and iteration != 0:
+        stage = _headline_scores(run, iteration)
     if stage is not None:
         names = {i.partition("/")[2]: None for i in rowed}
         if stage not in names and stage not in nodes and stage not in {i.partition("/")[2] for i in nodes}:
             near = nearest(stage, [*names, *rowed])
             hint = f" Did you mean {near}?" if near else ""
             raise LookupError(f"no stage {stage!r} in {run.name}.{hint} There are: {', '.join(names)}")
+        if stage not in names and f"{stage}.score" in names:
+            stage = f"{stage}.score"  # an evaluation's rows are those of its score stage
         fits = [i for i in nodes if stage in (i, i.partition("/")[2])]
         if not any(i in rowed for i in fits):
             kind = nodes[fits[0]]["kind"]

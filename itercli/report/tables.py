@@ -37,7 +37,7 @@ def metric_table(run: Run, title: str | None = None) -> Table | None:
     headline = run.info.get("headline")
     names = sorted(data, key=lambda n: (n != headline, list(data).index(n)))
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    table.add_column("iteration", justify="right")
+    table.add_column("iter", justify="right", no_wrap=True)
     for name in names:
         table.add_column(name.replace(".", "\n"), no_wrap=True)
     for iteration in sorted({i for values in data.values() for i in values}):

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from tiny import example, tiny_tokenizer
 
 from itercli.training.collate import (
     Group,
@@ -13,6 +12,7 @@ from itercli.training.collate import (
     plan_steps,
 )
 from itercli.training.methods import Ranking, Sft
+from tests.training.tiny import example, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from tiny import example, file_bytes, stop_after, tiny_job, tiny_llama, tiny_ref, tiny_tokenizer
 
 from itercli.training.base import Interrupted, LoraSpec, TrainingSpec
 from itercli.training.checkpoints import Checkpoints
@@ -16,6 +15,15 @@ from itercli.training.hf import StepTrainer, TrainingError, training_arguments
 from itercli.training.losses import RankingObjective, SftObjective
 from itercli.training.methods import Ranking, Sft
 from itercli.training.models import load_model, load_tokenizer
+from tests.training.tiny import (
+    example,
+    file_bytes,
+    stop_after,
+    tiny_job,
+    tiny_llama,
+    tiny_ref,
+    tiny_tokenizer,
+)
 
 LORA = {"tuning": "lora", "lora": {"r": 4, "alpha": 8}}
 

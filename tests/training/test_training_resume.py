@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from tiny import example, file_bytes, stop_after, tiny_job, tiny_ref
 
 from itercli.training.base import Interrupted
 from itercli.training.methods import Ranking, Sft
+from tests.training.tiny import example, file_bytes, stop_after, tiny_job, tiny_ref
 
 # 10 examples in batches of 4: an epoch has 3 steps, the last of 2 examples; each step accumulates.
 EXAMPLES = [example(i) for i in range(10)]
@@ -105,7 +105,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from tiny import example, tiny_job
+from tests.training.tiny import example, tiny_job
 from itercli.records import ModelRef
 from itercli.training.methods import Ranking
 
