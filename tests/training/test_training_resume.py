@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -133,7 +134,7 @@ def test_killed_and_resumed_in_other_processes(tmp_path, ref):
                 sys.executable,
                 "-c",
                 KILLED,
-                os.path.dirname(__file__),
+                str(Path(__file__).parents[2]),
                 ref.base,
                 str(tmp_path / "cut"),
                 str(kill_at),
