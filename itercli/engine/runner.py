@@ -89,6 +89,7 @@ class Runner:
         self._reported: set[tuple[str, str]] = set()
         self._signal = 0
         self._failure: str = ""
+        self._told: set[str] = set()
 
     def execute(self) -> Outcome:
         """Run until everything is done.
@@ -126,14 +127,16 @@ class Runner:
 
     def _loop(self) -> None:
         while self._remaining():
-            if not self._signal and not self._failure:
+            if not self._ending:
                 self._start_ready()
             if not self.running:
-                if self._signal or self._failure:
+                if self._ending:
                     return
                 if self._remaining():
                     raise RunFailed(f"nothing can run, but {self._remaining()[0].id} is not done")
                 return
+            if self._ending:
+                self._tell_to_stop()
             for key, _ in self._selector.select(TICK_SECONDS):
                 self._receive(key.data)
             self._watch()
@@ -141,6 +144,8 @@ class Runner:
     def _start_ready(self) -> None:
         busy = {w.kind for w in self.running.values()}
         for node in self._remaining():
+            if self._ending:
+                return
             kind = node.stage.WORKER
             twin_runs = any(self.plan.nodes[i].key == node.key for i in self.running)
             if twin_runs or kind in busy or not self._ready(node):
@@ -266,6 +271,11 @@ class Runner:
             case "stopped":
                 self._release(worker)
                 self.run.event("stage_stopped", node=node.id)
+                if not self._ending:
+                    self._fail(
+                        f"{node.id} stopped though nobody here asked for it: "
+                        f"its worker (process {worker.process.pid}) got a SIGTERM from outside"
+                    )
             case "failed":
                 self._release(worker)
                 self.run.event(
@@ -384,22 +394,30 @@ class Runner:
 
     # -- stopping -----------------------------------------------------------------------
 
+    @property
+    def _ending(self) -> bool:
+        return bool(self._signal or self._failure)
+
+    def _tell_to_stop(self) -> None:
+        """Have what is running finish the row or step in hand; each is told once."""
+        for node, worker in self.running.items():
+            if node not in self._told:
+                self._told.add(node)
+                worker.send({"cmd": "stop"})
+
     def _fail(self, text: str) -> None:
-        """Remember the first failure and let the others finish the row in hand."""
+        """Remember the first failure; the loop ends when the others have stopped."""
         if not self._failure:
             self._failure = text
-        for worker in self.running.values():
-            worker.send({"cmd": "stop"})
 
     def _on_signal(self, signum: int) -> None:
+        # Only a note here: it may come while a stage is being started or a message written.
         if self._signal:  # the second one: at once
             for worker in self.workers.values():
                 worker.process.kill()
             os._exit(128 + signum)
         self._signal = signum
         self.run.event("signal", signal=signal.Signals(signum).name)
-        for worker in self.running.values():
-            worker.send({"cmd": "stop"})
 
 
 class _signals:

@@ -53,8 +53,10 @@ class WorkerProcess:
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message; a dead worker is noticed when its pipe is read."""
+        data = json.dumps(message).encode() + b"\n"
         with suppress(BrokenPipeError):
-            os.write(self._to, json.dumps(message).encode() + b"\n")
+            while data:  # a signal can cut a write of more than the pipe holds
+                data = data[os.write(self._to, data) :]
 
     def receive(self) -> list[dict[str, Any]] | None:
         """All complete messages that have arrived; None if the worker has closed its end."""

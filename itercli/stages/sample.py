@@ -18,7 +18,7 @@ from itercli.recipe.seeds import seed_for
 from itercli.records import Prompt, Trajectory
 from itercli.registry import register
 from itercli.sampling.base import Request, SamplingParams
-from itercli.stages.base import Link, ModelLink, Stage, StageContext
+from itercli.stages.base import Link, ModelLink, Stage, StageContext, StageError
 from itercli.stages.prompts import inline
 from itercli.training.base import Interrupted
 
@@ -114,6 +114,8 @@ class Sample(Stage):
                 done += 1
                 tokens += drawn.tokens
                 ctx.progress(done, total, "completions", tokens=tokens)
+            if done < total and not ctx.stopping():
+                raise StageError(f"{ctx.name}: the sampler ended after {done} of {total} completions")
             if done < total:
                 raise Interrupted
         order = {p.id: n for n, p in enumerate(prompts)}

@@ -24,6 +24,7 @@ from itercli.verifiers.base import Scorer
 @register("source", "toy")
 class ToySource(Component):
     count: int = 8
+    note: str = ""
 
     def prompts(self) -> Iterator[Prompt]:
         for i in range(self.count):
@@ -52,6 +53,8 @@ class ToySampler:
                 return
             time.sleep(self.spec.delay)
             if n == self.spec.at:
+                if self.spec.fault == "short":
+                    return
                 misbehave(self.spec.fault)
             yield Sampled(request.key, f"{request.seed % 100} at {self.level}", "stop", 3)
 
@@ -62,7 +65,7 @@ class ToySampler:
 @register("sampler", "toy")
 class ToySamplerSpec(SamplerSpec):
     delay: float = how(default=0.0)
-    fault: Literal["none", "oom", "hang", "raise", "exit"] = how(default="none")
+    fault: Literal["none", "oom", "hang", "raise", "exit", "short"] = how(default="none")
     at: int = how(default=3)
 
     def build(self) -> ToySampler:
