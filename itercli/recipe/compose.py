@@ -184,6 +184,11 @@ def _prepare(override: str, search: Callable[[str], list[str]]) -> list[str]:
         return ["model=custom", f"++model.path={_quote(value)}"]
     if key in GROUP_KEYS and not value.startswith("{"):
         return [override]
+    if value.startswith("{") and key not in GROUP_KEYS:
+        # A mapping replaces what was there: merging the options of one component into those
+        # of another never makes sense. Setting null first makes Hydra forget the old one (for a
+        # group it would be a choice; those hold little but a name).
+        return [f"++{key}=null", f"++{override}"]
     return [f"++{override}"]
 
 

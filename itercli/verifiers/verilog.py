@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from itercli.engine.sandbox import Limits
+from itercli.errors import IterError
 from itercli.records import Prompt, Score, Trajectory
 from itercli.registry import how, register
 from itercli.verifiers.base import Scorer, Verdict
@@ -29,6 +30,10 @@ from itercli.verifiers.verilog_text import ports
 from itercli.verifiers.verilog_tools import CANDIDATE, SimRun, Simulator, Svling, find_icarus
 
 MESSAGE = 1500  # characters kept of what the tools said
+
+
+class NoBench(IterError, ValueError):
+    """A prompt that can't be verified."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,10 @@ class Task:
         """
         meta = prompt.meta
         if not isinstance(meta.get("bench"), str):
-            raise ValueError(f"prompt {prompt.id!r} has no test bench: meta['bench'] must hold its text")
+            raise NoBench(
+                f"prompt {prompt.id!r} has no test bench: give it one in meta['bench'], or score without "
+                f"(itertl.quality with verify: false and score_rule: quality)"
+            )
         return cls(
             bench=meta["bench"],
             header=meta.get("header", ""),

@@ -34,6 +34,13 @@ def test_lists_and_quotes() -> None:
     assert raw["loop"]["sample"]["stop"] == ["a b", "="]
 
 
+def test_mapping_replaces_what_was_there() -> None:
+    raw = compose_recipe(["recipe=itertl", "data.train={name: jsonl, path: x.jsonl}"]).raw
+    assert raw["loop"]["sample"]["prompts"] == {"name": "jsonl", "path": "x.jsonl"}
+    raw = compose_recipe(["recipe=itertl", "loop.extra={uses: prompts, source: {name: rtl_tasks}}"]).raw
+    assert raw["loop"]["extra"]["uses"] == "prompts"
+
+
 def test_option_that_the_recipe_leaves_at_its_default_needs_no_plus() -> None:
     raw = compose_recipe(["recipe=itertl", "loop.sample.top_k=20", "executor.retries=2"]).raw
     assert raw["loop"]["sample"]["top_k"] == 20
