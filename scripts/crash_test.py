@@ -34,13 +34,16 @@ SMALL = [
     "recipe=itertl",
     "iterations=2",
     "sampler=transformers",
-    "data.train.limit=48",
+    "data.train.limit=32",
     "data.eval.limit=12",
     "data.unseen.limit=8",
+    "loop.sample.max_new_tokens=96",
     "loop.evaluate.n=2",
     "loop.evaluate.metrics=[pass@1]",
     "loop.evaluate_unseen.n=2",
     "loop.evaluate_unseen.metrics=[pass@1]",
+    # Many short steps: kills should find checkpoints, and steps after the last one.
+    "training.batch_size=2",
     "training.checkpoint_seconds=0.5",
 ]
 

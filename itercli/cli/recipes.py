@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from itercli.recipe.compose import compose_recipe, load_yaml, options
+    from itercli.recipe.compose import compose_recipe, load_yaml
+    from itercli.recipe.tree import options
 
     try:
         known = options("recipe", args.recipes)

@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from itercli.recipe.compose import options
     from itercli.recipe.plan import build_plan
+    from itercli.recipe.tree import options
 
     named = [o for o in args.overrides if "=" not in o]
     overrides = [o for o in args.overrides if "=" in o]

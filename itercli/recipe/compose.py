@@ -8,7 +8,6 @@ schema with the nearest name.
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -28,46 +27,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from itercli.recipe.errors import Problem, RecipeError, nearest, shorten
+from itercli.recipe.locate import locate
+from itercli.recipe.tree import GROUP_KEYS, OVERRIDE, ROOT_CONFIG, builtin_dir, user_dirs
 
-ROOT_CONFIG = "iter"
-# Config groups of the tree and the top-level key that their content lands under.
-GROUP_KEYS = {
-    "recipe": "",
-    "model": "model",
-    "data": "data",
-    "sampler": "sampler",
-    "trainer": "training",
-    "tracker": "tracker",
-    "executor": "executor",
-}
-OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[^=]+?)(?:=(?P<value>.*))?$", re.DOTALL)
 _extra_dirs: list[Path] = []
-
-
-def builtin_dir() -> Path:
-    """The shipped config tree: package data in a wheel, `recipes/` in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "_recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"
-
-
-def user_dirs(extra: Sequence[str | Path] = ()) -> list[Path]:
-    """Recipe folders of the user, first wins: --recipes, $ITER_RECIPES, ./recipes.
-
-    Raises:
-        RecipeError: A folder that was named doesn't exist.
-    """
-    named = [(Path(p), "--recipes") for p in extra]
-    named += [(Path(p), "ITER_RECIPES") for p in os.environ.get("ITER_RECIPES", "").split(os.pathsep) if p]
-    found = []
-    for path, origin in named:
-        if not path.is_dir():
-            raise RecipeError([Problem("", f"recipe folder {str(path)!r} does not exist", where=origin)])
-        found.append(path.resolve())
-    here = Path("recipes").resolve()
-    if here.is_dir() and here != builtin_dir().resolve():
-        found.append(here)
-    return list(dict.fromkeys(found))
 
 
 class _UserFolders(SearchPathPlugin):
@@ -95,9 +58,7 @@ class Composed:
 
     def locate(self, key: str) -> str:
         """File and line, or the override, that set `key` (or the nearest key above it)."""
-        from itercli.recipe.locate import locate
-
-        return locate(self, key)
+        return locate(key, self.overrides, self.choices, self.dirs)
 
 
 def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ()) -> Composed:
@@ -127,15 +88,6 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
                 raise RecipeError([_explain(error, overrides, search)]) from error
     assert isinstance(raw, dict)
     return Composed({str(k): v for k, v in raw.items()}, list(overrides), choices, dirs)
-
-
-def options(group: str, recipes: Sequence[str | Path] = ()) -> dict[str, Path]:
-    """Option names of a config group with their files; the user's come first."""
-    found: dict[str, Path] = {}
-    for directory in [*user_dirs(recipes), builtin_dir()]:
-        for path in sorted((directory / group).glob("*.yaml")):
-            found.setdefault(path.stem, path)
-    return found
 
 
 @contextmanager

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
-from itercli.recipe.compose import GROUP_KEYS, OVERRIDE, ROOT_CONFIG, builtin_dir
-
-if TYPE_CHECKING:
-    from itercli.recipe.compose import Composed
+from itercli.recipe.tree import GROUP_KEYS, OVERRIDE, ROOT_CONFIG, builtin_dir
 
 
-def locate(composed: Composed, key: str) -> str:
+def locate(key: str, overrides: list[str], choices: dict[str, str], dirs: list[Path]) -> str:
     """The override or `file:line` of `key`, or of the closest key above it that is written down."""
     parts = key.split(".") if key else []
-    for override in reversed(composed.overrides):
+    for override in reversed(overrides):
         match = OVERRIDE.match(override)
         if match and key and (key == match["key"] or key.startswith(match["key"] + ".")):
             return f"command line: {override}"
     best: tuple[int, str] = (0, "")
-    for path, package in _files(composed):
+    for path, package in _files(overrides, choices, dirs):
         inner = parts[len(package.split(".")) :] if package and parts[:1] == [package] else parts
         if package and parts[:1] != [package]:
             continue
         depth, line = _find(path, inner)
         if depth and depth + len(parts) - len(inner) > best[0]:
             best = (depth + len(parts) - len(inner), f"{_short(path)}:{line}")
-    for override in reversed(composed.overrides):
+    for override in reversed(overrides):
         # `loop.smaple.n=2` makes a stage that no file knows: the override is the place.
         match = OVERRIDE.match(override)
         shared = _common(parts, match["key"].split(".")) if match else 0
@@ -42,19 +38,19 @@ def _common(a: list[str], b: list[str]) -> int:
     return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _files(composed: Composed) -> list[tuple[Path, str]]:
+def _files(overrides: list[str], choices: dict[str, str], dirs: list[Path]) -> list[tuple[Path, str]]:
     """Files that took part, those that win first, with the top-level key they fill."""
     found: list[tuple[Path, str]] = []
-    for group, option in composed.choices.items():
+    for group, option in choices.items():
         if group not in GROUP_KEYS:
             continue
-        for directory in [*composed.dirs, builtin_dir()]:
+        for directory in [*dirs, builtin_dir()]:
             path = directory / group / f"{option}.yaml"
             if path.is_file():
                 found.append((path, GROUP_KEYS[group]))
                 break
     found.sort(key=lambda item: item[1] != "")
-    for override in composed.overrides:
+    for override in overrides:
         name, _, value = override.partition("=")
         if name == "recipe" and value.endswith((".yaml", ".yml")):
             found.insert(0, (Path(value), ""))

@@ -33,7 +33,9 @@ def seconds(command: list[str]) -> float:
 
 def main() -> int:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-n", type=int, default=7, help="runs of each command")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

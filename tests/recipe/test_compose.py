@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from itercli.recipe.compose import builtin_dir, compose_recipe, options
+from itercli.recipe.compose import compose_recipe
 from itercli.recipe.errors import RecipeError
 from itercli.recipe.schema import check
+from itercli.recipe.tree import builtin_dir, options
 
 
 def problems(*overrides: str, recipes: tuple[Path, ...] = ()) -> dict[str, str]:

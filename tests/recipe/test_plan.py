@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from itercli.recipe.compose import compose_recipe, options
+from itercli.recipe.compose import compose_recipe
 from itercli.recipe.errors import RecipeError
 from itercli.recipe.plan import Plan, build_plan
 from itercli.recipe.schema import check
+from itercli.recipe.tree import options
 from tests.conftest import Project
 
 
