@@ -1,0 +1,68 @@
+"""What the documentation shows is true: code runs, recipes plan, links and commands exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from itercli import registry
+from itercli.cli.main import COMMANDS
+from itercli.recipe.compose import compose_recipe
+from itercli.recipe.plan import build_plan
+from itercli.recipe.schema import check
+from itercli.recipe.tree import builtin_dir
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def plan_file(path: Path, text: str) -> int:
+    path.write_text(text)
+    composed = compose_recipe([f"recipe={path}"])
+    return len(build_plan(check(composed.raw, base=Path.cwd())).nodes)
+
+
+def test_recipes_of_the_page_plan(tmp_path: Path) -> None:
+    found = blocks(ROOT / "docs" / "recipes.md", "yaml")
+    assert len(found) == 2
+    for n, text in enumerate(found):
+        assert plan_file(tmp_path / f"r{n}.yaml", text) > 5
+
+
+def test_plug_in_of_the_page_registers(tmp_path: Path) -> None:
+    (code,) = blocks(ROOT / "docs" / "recipes.md", "python")
+    path = tmp_path / "my_scorer.py"
+    path.write_text(code)
+    registry.load_plugin(path)
+    scorer = registry.find("scorer", "brevity")
+    assert scorer is not None
+    assert scorer.model_validate({"limit": 3}).SOURCE_DIGEST
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_exist(page: Path) -> None:
+    for command in re.findall(r"^    iter ([a-z]+)", page.read_text(), re.MULTILINE):
+        assert command in COMMANDS
+
+
+def test_options_and_recipes_named_in_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    for group in ("recipe", "sampler", "trainer", "data"):
+        for name in re.findall(rf"\b{group}=([a-z_]+)\b", text):
+            path = builtin_dir() / group / f"{name}.yaml"
+            assert path.is_file(), path
+            assert yaml.safe_load(path.read_text()) is not None
