@@ -94,7 +94,7 @@ class Worker:
                     return
                 except Locked as error:
                     if not waited:
-                        self.send({"t": "event", "event": "waiting", "fields": {"holder": error.holder}})
+                        self._event("waiting", holder=error.holder)
                     waited = True
                     self.send(
                         {
@@ -121,8 +121,13 @@ class Worker:
                 }
             )
 
+    def _event(self, kind: str, **fields: Any) -> None:
+        self.send({"t": "event", "event": kind, "fields": fields})
+
     def _locked(self, order: dict[str, Any], entry: Entry) -> None:
         """Run the stage while holding its lock, unless somebody finished it meanwhile."""
+        if order["unfit"] and order["unfit"] == entry.identity:
+            self._event("set_aside", reason=order["reason"], path=str(entry.set_aside()))
         manifest = entry.manifest
         if manifest is not None:
             self.send({"t": "done", "manifest": manifest, "reused": True})
@@ -134,6 +139,14 @@ class Worker:
             for slot, items in order["inputs"].items()
         }
         models = {slot: _model(store, use) for slot, use in order["models"].items()}
+        stage = parse_stage(order["raw"])
+        origin = {
+            # Of an input that still grows the content isn't known: its stage looks at the rows.
+            "inputs": {s: [_digest(a.entry) for a in i] for s, i in inputs.items() if s not in stage.STREAMS},
+            "models": {slot: model.digest for slot, model in models.items()},
+        }
+        if entry.continue_from(origin):
+            self._event("started_over", reason="what it works on was made again with other content")
         ctx = Context(
             name=order["name"],
             iteration=order["iteration"],
@@ -146,7 +159,7 @@ class Worker:
             send=self.send,
         )
         try:
-            parse_stage(order["raw"]).run(ctx)
+            stage.run(ctx)
         finally:
             ctx.close()
         manifest = entry.finish(
@@ -155,6 +168,7 @@ class Worker:
                 slot: [{"id": a.label, "key": a.entry.key, "digest": _digest(a.entry)} for a in artifacts]
                 for slot, artifacts in inputs.items()
             },
+            models={slot: _made(store, use["node"]) for slot, use in order["models"].items() if use["node"]},
             rows=ctx.row_count,
             record=ctx.record,
             counts=ctx.counts,
@@ -171,6 +185,10 @@ class Worker:
 def _digest(entry: Entry) -> str:
     manifest = entry.manifest
     return manifest["digest"] if manifest else ""
+
+
+def _made(store: Store, node: dict[str, str]) -> dict[str, str]:
+    return {**node, "digest": _digest(store.entry(node["kind"], node["key"]))}
 
 
 def _model(store: Store, use: dict[str, Any]) -> ModelRef:

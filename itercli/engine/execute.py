@@ -63,9 +63,10 @@ def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool)
     try:
         outcome = runner.execute()
         info["state"] = "finished"
+        info["nodes"] = _nodes(runner.plan)
+        info.pop("stopped_early", None)
         if outcome.stopped_early:
             info["stopped_early"] = outcome.stopped_early
-            info["nodes"] = _nodes(runner.plan)
     except RunInterrupted as error:
         code, info["state"] = 128 + error.signum, "interrupted"
         message = f"{error}; everything finished is kept. Go on with:\n  {again}"
@@ -104,7 +105,7 @@ def _info(plan: Plan, run: Run, overrides: list[str]) -> dict[str, Any]:
         "overrides": overrides,
         "created": old.get("created") or _now(),
         "updated": old.get("updated") or _now(),
-        "state": old.get("state", "new") if same else "new",
+        "state": old.get("state", "new") if same and old.get("overrides") == overrides else "new",
         "seconds": old.get("seconds", 0),
         "iterations": plan.recipe.config.iterations,
         "headline": plan.recipe.config.headline,

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from itercli.engine.devices import gpu_count
 from itercli.engine.runs import Run
-from itercli.engine.status import Status, statuses
+from itercli.engine.status import Status, status_of, statuses
 from itercli.engine.workers import WorkerDied, WorkerProcess
 from itercli.recipe.plan import Node, Plan, build_plan, node_id
 
@@ -101,12 +101,7 @@ class Runner:
         self.status = statuses(self.plan, self.run.store)
         self._reported = {(m["node"], m["key"]) for m in self.run.metrics()}
         self.display.planned(self.plan, self.status)
-        for node in list(self.plan.nodes.values()):
-            # The plan can get shorter on the way, see `_maybe_stop_early`.
-            if node.id in self.plan.nodes and self.status[node.id].action == "reuse":
-                manifest = self.run.store.entry(node.kind, node.key).manifest
-                if manifest is not None:  # else it is the same as a node that is still to run
-                    self._finish(node, manifest, reused=True)
+        self._reuse()
         if self._remaining():
             with _signals(self._on_signal):
                 try:
@@ -125,16 +120,35 @@ class Runner:
     def _remaining(self) -> list[Node]:
         return [n for n in self.plan.nodes.values() if n.id not in self.done]
 
+    def _reuse(self) -> None:
+        """Finish what is there already, once all that it was made from is settled."""
+        plan = None
+        while plan is not self.plan:  # it can get shorter on the way, see `_maybe_stop_early`
+            plan = self.plan
+            for node in list(plan.nodes.values()):
+                if node.id in self.done or node.id not in self.plan.nodes:
+                    continue
+                if self.status[node.id].action != "reuse" or any(i not in self.done for i in node.needs):
+                    continue
+                manifest = self.run.store.entry(node.kind, node.key).manifest
+                if manifest is None:  # it is the same as a node that is still to run
+                    continue
+                if any(i in self.tries for i in node.needs):  # made again just now, perhaps differently
+                    self.status[node.id] = status_of(node, self.plan, self.run.store, self.done)
+                if self.status[node.id].action == "reuse":
+                    self._finish(node, manifest, reused=True)
+
     def _loop(self) -> None:
-        while self._remaining():
+        while True:
+            self._reuse()
+            if not self._remaining():
+                return
             if not self._ending:
                 self._start_ready()
             if not self.running:
                 if self._ending:
                     return
-                if self._remaining():
-                    raise RunFailed(f"nothing can run, but {self._remaining()[0].id} is not done")
-                return
+                raise RunFailed(f"nothing can run, but {self._remaining()[0].id} is not done")
             if self._ending:
                 self._tell_to_stop()
             for key, _ in self._selector.select(TICK_SECONDS):
@@ -148,7 +162,7 @@ class Runner:
                 return
             kind = node.stage.WORKER
             twin_runs = any(self.plan.nodes[i].key == node.key for i in self.running)
-            if twin_runs or kind in busy or not self._ready(node):
+            if self.status[node.id].action == "reuse" or twin_runs or kind in busy or not self._ready(node):
                 continue
             if not self._make_room(kind):
                 continue
@@ -164,9 +178,10 @@ class Runner:
                 return False
         for slot, ids in node.inputs.items():
             for i in ids:
-                if i in self.done or (slot in node.stage.STREAMS and i in self.running):
-                    continue
-                return False
+                # What is about to be set aside must not be read instead of what replaces it.
+                streams = slot in node.stage.STREAMS and i in self.running and not self.status[i].unfit
+                if i not in self.done and not streams:
+                    return False
         return all(m.node is None or m.node in self.done for m in node.models.values())
 
     def _make_room(self, kind: str) -> bool:
@@ -184,10 +199,6 @@ class Runner:
     def _start(self, node: Node) -> None:
         status = self.status[node.id]
         entry = self.run.store.entry(node.kind, node.key)
-        if status.damaged and node.id not in self.tries:
-            aside = entry.set_aside()
-            self.run.event("set_aside", node=node.id, reason=status.reason, path=str(aside))
-            self.display.note(f"{node.id}: {status.reason}; set aside as {aside.name} and done again")
         worker = self.workers.get(node.stage.WORKER) or self._new_worker(node.stage.WORKER)
         self.tries[node.id] = self.tries.get(node.id, 0) + 1
         self.run.event(
@@ -209,6 +220,8 @@ class Runner:
                 "store": str(self.run.store.root.resolve()),
                 "kind": node.kind,
                 "key": node.key,
+                "unfit": status.unfit,
+                "reason": status.reason,
                 "ingredients": node.ingredients,
                 "inputs": {slot: [self._place(i) for i in ids] for slot, ids in node.inputs.items()},
                 "models": {
@@ -260,11 +273,18 @@ class Runner:
             case "progress":
                 self.display.progress(node, message)
             case "event":
-                self.run.event(message["event"], node=node.id, **message["fields"])
-                if message["event"] == "waiting":
-                    self.display.note(
-                        f"{node.id}: another process works on it ({message['fields']['holder']}); waiting"
-                    )
+                fields = message["fields"]
+                self.run.event(message["event"], node=node.id, **fields)
+                match message["event"]:
+                    case "waiting":
+                        note = f"another process works on it ({fields['holder']}); waiting"
+                    case "set_aside":
+                        note = f"{fields['reason']}; set aside as {Path(fields['path']).name} and done again"
+                    case "started_over":
+                        note = f"{fields['reason']}; started over"
+                    case _:
+                        return
+                self.display.note(f"{node.id}: {note}")
             case "done":
                 self._release(worker)
                 self._finish(node, message["manifest"], reused=message["reused"])
@@ -303,7 +323,7 @@ class Runner:
             self.display.note(
                 f"{node}: {error}\ntrying again ({self.tries[node]} of {self.config.executor.retries})"
             )
-            self.status[node] = Status("resume", "its worker died")
+            self.status[node] = Status("resume", "its worker died", unfit=self.status[node].unfit)
             return
         self._fail(f"{node} failed: {error}")
 
@@ -364,29 +384,33 @@ class Runner:
 
     def _maybe_stop_early(self, node: Node) -> None:
         rule = self.config.stop
-        if rule is None or node.scope != "loop" or node.name != rule.stage:
+        if rule is None or node.name != rule.stage or node.scope == "after":
             return
-        values = []
+        best, since, last = -float("inf"), 0, 0
+        # In their order, whichever is done first: later iterations can be there from another run.
         for other in self.plan.nodes.values():
-            if other.name == rule.stage and other.scope in ("before", "loop") and other.id in self.done:
-                value = self.done[other.id]["metrics"].get(rule.metric)
-                values.append(value["value"] if isinstance(value, dict) else value)
-        best = -float("inf")
-        since = 0
-        for value in values:
-            if value > best + rule.min_delta:
+            if other.name != rule.stage or other.scope == "after":
+                continue
+            if other.id not in self.done:
+                return
+            value = self.done[other.id]["metrics"].get(rule.metric)
+            value = value["value"] if isinstance(value, dict) else value
+            if value is not None and value > best + rule.min_delta:
                 best, since = value, 0
-            else:
+            elif value is not None:
                 since += 1
-        if since < rule.patience or node.iteration >= self.config.iterations:
+            last = other.iteration
+            if since >= rule.patience:
+                break
+        if since < rule.patience or last >= self.config.iterations:
             return
         self.outcome.stopped_early = (
             f"{rule.stage}.{rule.metric} has not improved for {since} iteration{'s' * (since > 1)}; "
-            f"the loop ends after iteration {node.iteration}"
+            f"the loop ends after iteration {last}"
         )
         # The same plan with fewer iterations: keys of what is done are unchanged, and what
         # runs after the loop is connected to the iteration that is now the last.
-        self.config = self.config.model_copy(update={"iterations": node.iteration})
+        self.config = self.config.model_copy(update={"iterations": last})
         self.plan = build_plan(replace(self.plan.recipe, config=self.config))
         self.status = statuses(self.plan, self.run.store)
         self.run.event("stopped_early", node=node.id, reason=self.outcome.stopped_early)

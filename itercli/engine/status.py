@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,12 +18,13 @@ class Status:
     """What will happen with a node.
 
     Attributes:
-        damaged: The artifact is there but broken; it is set aside before running.
+        unfit: Identity of the manifest of an artifact that is there but broken or stale; that one is
+            set aside before running.
     """
 
     action: Action
     reason: str
-    damaged: bool = False
+    unfit: str = ""
     rows: int | None = None
 
 
@@ -35,19 +37,22 @@ def statuses(plan: Plan, store: Store, previous: dict[str, str] | None = None) -
     """
     found: dict[str, Status] = {}
     first: dict[str, str] = {}
+    settled: set[str] = set()
     for node in plan.nodes.values():
         twin = first.setdefault(node.key, node.id)
         if twin != node.id and found[twin].action != "reuse":
             found[node.id] = Status("reuse", f"the same as {twin}")
-            continue
-        found[node.id] = _status(node, plan, store, found, previous or {})
+        else:
+            found[node.id] = status_of(node, plan, store, settled, previous)
+        if found[node.id].action == "reuse":
+            settled.add(node.id)
     # Hashing big weights takes seconds: only those that a stage is about to use.
     used = {i for n in plan.nodes.values() if found[n.id].action != "reuse" for i in n.needs}
     for i in [i for i in plan.nodes if i in used and found[i].action == "reuse"]:
         entry = store.entry(plan.nodes[i].kind, plan.nodes[i].key)
         manifest = entry.manifest
         if manifest and (reason := entry.damage(manifest, thorough=True)):
-            found[i] = Status("run", f"artifact is damaged: {reason}", damaged=True)
+            found[i] = Status("run", f"artifact is damaged: {reason}", unfit=entry.identity)
     return found
 
 
@@ -61,36 +66,45 @@ def latest_keys(plan: Plan, run: Run) -> dict[str, str]:
     return {}
 
 
-def _status(
-    node: Node, plan: Plan, store: Store, known: dict[str, Status], previous: dict[str, str]
+def status_of(
+    node: Node, plan: Plan, store: Store, settled: Collection[str], previous: dict[str, str] | None = None
 ) -> Status:
+    """Status of one node.
+
+    Args:
+        settled: Ids of the nodes whose artifacts stay as they are.
+        previous: See `statuses`.
+    """
     entry = store.entry(node.kind, node.key)
     manifest = entry.manifest
     if manifest is not None:
         if reason := entry.damage(manifest):
-            return Status("run", f"artifact is damaged: {reason}", damaged=True)
-        if reason := _stale(node, plan, store, known, manifest):
-            return Status("run", reason, damaged=True)
+            return Status("run", f"artifact is damaged: {reason}", unfit=entry.identity)
+        if reason := _stale(node, plan, store, settled, manifest):
+            return Status("run", reason, unfit=entry.identity)
         return Status("reuse", f"finished {manifest['finished']}", rows=manifest["rows"])
     if entry.started:
         return Status("resume", _left(entry))
-    old = previous.get(node.id)
+    old = (previous or {}).get(node.id)
     if old is not None and old != node.key:
         before = store.entry(node.kind, old).manifest
         if before is not None:
             return Status("run", changed(before["ingredients"], node.ingredients))
-    waiting = [i for i in node.needs if known[i].action != "reuse"]
+    waiting = [i for i in node.needs if i not in settled]
     return Status("run", f"after {waiting[0]}" if waiting else "not done yet")
 
 
-def _stale(node: Node, plan: Plan, store: Store, known: dict[str, Status], manifest: dict[str, Any]) -> str:
-    """Whether an input was made again since, with another content (same key, other bytes)."""
+def _stale(node: Node, plan: Plan, store: Store, settled: Collection[str], manifest: dict[str, Any]) -> str:
+    """Whether an input or model was made again since, with another content (same key, other bytes)."""
+    used: list[tuple[str, dict[str, str]]] = []
     for slot, ids in node.inputs.items():
-        seen = manifest["inputs"].get(slot, [])
-        for i, old in zip(ids, seen, strict=False):
-            current = store.entry(plan.nodes[i].kind, plan.nodes[i].key).manifest
-            if current is not None and known[i].action == "reuse" and current["digest"] != old["digest"]:
-                return f"{i} was made again with other content"
+        used += zip(ids, manifest["inputs"].get(slot, []), strict=False)
+    models = manifest.get("models", {})
+    used += [(use.node, models[slot]) for slot, use in node.models.items() if use.node and slot in models]
+    for i, old in used:
+        current = store.entry(plan.nodes[i].kind, plan.nodes[i].key).manifest
+        if current is not None and i in settled and current["digest"] != old["digest"]:
+            return f"{i} was made again with other content"
     return ""
 
 

@@ -27,6 +27,7 @@ ROWS = "rows.parquet"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 META = "journal.json"
+ORIGIN = "origin.json"
 ALWAYS_HASH_BELOW = 64 * 2**20
 
 
@@ -42,6 +43,14 @@ class Entry:
     def manifest(self) -> dict[str, Any] | None:
         """The manifest, or None while unfinished."""
         return read_json(self.path / MANIFEST)
+
+    @property
+    def identity(self) -> str:
+        """Tells this manifest from that of any other attempt; empty while unfinished."""
+        try:
+            return sha256(self.path / MANIFEST)
+        except FileNotFoundError:
+            return ""
 
     @property
     def started(self) -> bool:
@@ -68,14 +77,38 @@ class Entry:
         return ""
 
     def set_aside(self) -> Path:
-        """Move a damaged artifact away so that it can be looked at; returns where to."""
+        """Move a damaged artifact away so that it can be looked at; returns where to.
+
+        The caller holds the lock. The folder with the lock stays, and the manifest goes first.
+        """
         aside = self.path.with_name(f"{self.key}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
         n = 0
         while aside.exists():
             n += 1
             aside = aside.with_name(f"{aside.name}-{n}")
-        os.rename(self.path, aside)
+        aside.mkdir()
+        for path in sorted(self.path.iterdir(), key=lambda p: p.name != MANIFEST):
+            if path.name != LOCK:
+                os.rename(path, aside / path.name)
         return aside
+
+    def continue_from(self, origin: dict[str, Any]) -> bool:
+        """Keep an unfinished attempt's rows and checkpoints only if they have this origin.
+
+        Args:
+            origin: Digests of the inputs and models that the attempt works on.
+
+        Returns:
+            Whether something of another origin was thrown away.
+        """
+        known = read_json(self.path / ORIGIN)
+        if known == origin:
+            return False
+        other = known is not None and self.started
+        if other:
+            self._drop_work()
+        write_json(self.path / ORIGIN, origin)
+        return other
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the artifact for writing; raises `Locked` if another process does."""
@@ -86,6 +119,7 @@ class Entry:
         *,
         ingredients: dict[str, Any],
         inputs: dict[str, list[dict[str, str]]],
+        models: dict[str, dict[str, str]],
         rows: int | None,
         record: str | None,
         counts: dict[str, int],
@@ -106,6 +140,7 @@ class Entry:
             "digest": digest({name: info["sha256"] for name, info in files.items()}),
             "ingredients": ingredients,
             "inputs": inputs,
+            "models": models,
             "files": files,
             "rows": rows,
             "record": record,
@@ -117,17 +152,20 @@ class Entry:
             "versions": {"itercli": __version__, "python": platform.python_version()},
         }
         write_json(self.path / MANIFEST, manifest)
-        # The journal goes last: a reader that follows it finds the manifest first.
-        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        (self.path / META).unlink(missing_ok=True)
-        (self.path / JOURNAL).unlink(missing_ok=True)
+        # Only now: a reader that follows the journal finds the manifest first.
+        self._drop_work()
         return manifest
+
+    def _drop_work(self) -> None:
+        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        for name in (ORIGIN, META, JOURNAL):
+            (self.path / name).unlink(missing_ok=True)
 
     def _is_work(self, path: Path) -> bool:
         relative = path.relative_to(self.path)
         return (
             relative.parts[0] == CHECKPOINTS
-            or path.name in (LOCK, JOURNAL, META, MANIFEST)
+            or path.name in (LOCK, JOURNAL, META, ORIGIN, MANIFEST)
             or path.name.endswith(".tmp")
         )
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from itercli.engine.context import StoredArtifact
 from itercli.engine.display import PlainDisplay
 from itercli.engine.runner import RunInterrupted, Runner
 from itercli.engine.runs import Run, all_runs
-from itercli.engine.status import Status
+from itercli.engine.status import Status, statuses
 from itercli.recipe.compose import compose_recipe
 from itercli.recipe.plan import Node, Plan, build_plan
 from itercli.recipe.schema import check
+from itercli.records import Trajectory
 from tests.conftest import Project
 from tests.engine.test_run import wait_for
 
@@ -78,3 +81,92 @@ def test_worker_stopped_from_outside_fails_instead_of_starting_over(project: Pro
 def test_sampler_that_ends_early_is_an_error(project: Project) -> None:
     done = project.run_toy("sampler={name: toy, fault: short}", check=False)
     assert "iteration-01/sample failed: sample: the sampler ended after 3 of 16 completions" in done.stderr
+
+
+def test_equal_stages_are_finished_once_each(project: Project) -> None:
+    over = ("iterations=1", "++loop.again={uses: score, of: sample, scorer: toy}")
+    first, second = Recorder(), Recorder()
+    Runner(toy_plan(project, *over), toy_run(project), first).execute()
+    outcome = Runner(toy_plan(project, *over), toy_run(project), second).execute()
+    nodes = sorted(toy_plan(project, *over).nodes)
+    assert sorted(i for i, _ in first.done) == sorted(i for i, _ in second.done) == nodes
+    assert outcome.reused == len(nodes)
+
+
+def test_content_that_changes_on_a_redo_spreads_in_the_same_run(project: Project) -> None:
+    project.env["TOY_SALT"] = "0"
+    project.run_toy("--name", "run")
+    run = toy_run(project)
+    flip((run.path / "iteration-01" / "train" / "model" / "weights" / "config.json").resolve())
+    project.env["TOY_SALT"] = "1"  # training on a GPU need not give the same bytes
+    done = project.run_toy("--name", "run")
+    assert (
+        "iteration-02/sample: iteration-01/train was made again with other content; set aside" in done.stdout
+    )
+    again = ran_since_damage(run)
+    assert {"iteration-01/train", "iteration-02/sample", "iteration-02/train"} <= set(again)
+    assert "iteration-01/sample" not in again
+    assert "nothing to do" in project.run_toy("--name", "run").stdout
+
+
+def test_rows_of_another_policy_are_not_continued_from(project: Project) -> None:
+    project.run_toy("--name", "run")
+    run = toy_run(project)
+    entry = run.entry("iteration-02/sample")
+    assert entry is not None
+    rows = list(StoredArtifact(entry, "").rows(Trajectory))
+    (entry.path / "manifest.json").unlink()
+    (entry.path / "rows.parquet").unlink()
+    old = rows[0].model_copy(update={"completion": "99 at 7"}).model_dump_json() + "\n"
+    (entry.path / "journal.jsonl").write_text(old)
+    (entry.path / "origin.json").write_text('{"models": {"policy": "of another train stage"}}')
+    project.run_toy("--name", "run")
+    assert list(StoredArtifact(entry, "").rows(Trajectory)) == rows
+
+
+def test_damaged_artifact_is_set_aside_only_once_by_two_runs(project: Project) -> None:
+    """The second one judged the same damage, but finds the stage mended when its turn comes."""
+    project.run_toy("--name", "run", "iterations=1")
+    run = toy_run(project)
+    flip((run.path / "iteration-01" / "sample" / "rows.parquet").resolve())
+    slow = Runner(toy_plan(project, "iterations=1"), toy_run(project, "second"), Recorder())
+    found = statuses(slow.plan, run.store)
+    assert found["iteration-01/sample"].unfit
+    project.run_toy("--name", "run", "iterations=1")
+    slow.plan.nodes["iteration-01/sample"].raw["sampler"]["delay"] = 9.0  # must not run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("itercli.engine.runner.statuses", lambda *_: found)
+        slow.execute()
+    assert len(list(run.store.root.glob("trajectories/*.damaged-*"))) == 1
+
+
+def test_rule_that_ends_the_loop_looks_at_iterations_in_their_order(project: Project) -> None:
+    """Iteration 1's evaluation is done again while later ones are there."""
+    over = ("iterations=4", "++stop={stage: evaluate, metric: pass@1, patience: 1}")
+    first = Runner(toy_plan(project, *over), toy_run(project), Recorder()).execute()
+    flip((toy_run(project).path / "iteration-01" / "evaluate" / "groups.json").resolve())
+    again = Runner(toy_plan(project, *over), toy_run(project), Recorder()).execute()
+    assert again.stopped_early == first.stopped_early
+    assert again.manifests.keys() == first.manifests.keys()
+
+
+def test_run_that_goes_on_after_its_rule_was_dropped_knows_its_new_iterations(project: Project) -> None:
+    project.run_toy("iterations=6", "++stop={stage: evaluate, metric: pass@1, patience: 1}", "--name", "run")
+    run = toy_run(project)
+    assert run.info["stopped_early"]
+    project.run_toy("iterations=6", "--name", "run")
+    assert "stopped_early" not in run.info
+    assert {n["iteration"] for n in run.info["nodes"].values()} == set(range(7))
+    assert "stop:" not in (run.path / "config.yaml").read_text()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def ran_since_damage(run: Run) -> list[str]:
+    events = list(run.events())
+    first = next(n for n, e in enumerate(events) if e["event"] == "set_aside")
+    return [e["node"] for e in events[first:] if e["event"] == "stage_finished"]

@@ -152,7 +152,8 @@ class ToyMethod(Method):
             job.report(step + 1, self.steps, {"loss": 1.0 / (step + 1)})
         level = json.loads((Path(job.start.base) / "config.json").read_text())["level"]
         (job.out / "weights").mkdir()
-        (job.out / "weights" / "config.json").write_text(json.dumps({"level": level + 1}))
+        config = {"level": level + 1, "salt": os.environ.get("TOY_SALT", "")}
+        (job.out / "weights" / "config.json").write_text(json.dumps(config))
         return TrainResult(self.steps, {"loss": 0.1})
 
 
