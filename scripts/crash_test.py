@@ -1,8 +1,10 @@
 """Kill a run again and again until it is finished, and compare it with an undisturbed one.
 
 The recipe is run once undisturbed. Then it is started, its whole process group is killed
-at a random moment (SIGKILL, or SIGTERM with --term), and started again, N times in all;
-the last time it may finish. Passed if
+(SIGKILL, or SIGTERM with --term), and started again, N times in all; the last time it may
+finish. Every fifth kill comes at a random moment after the start; the others come at a
+random moment after the first new row, checkpoint or finished stage, so that they hit work
+and not only the loading of libraries, however slow the machine is. Passed if
 
 * every artifact has the same bytes as in the undisturbed run (rows, adapters, weights),
 * no finished stage was done a second time,
@@ -27,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,6 +126,25 @@ def under_way(runs: Path) -> str:
     return ", ".join(open_stages) or "-"
 
 
+def traces(runs: Path) -> dict[str, int]:
+    """What an attempt leaves as it gets on: sizes of journals, checkpoints, manifests."""
+    found = {}
+    for pattern in ("journal.jsonl", "checkpoints/step-*", "manifest.json"):
+        for path in runs.glob(f".store/*/*/{pattern}"):
+            with suppress(FileNotFoundError):  # just finished
+                found[str(path)] = path.stat().st_size
+    return found
+
+
+def pause(process: subprocess.Popen[bytes], seconds: float, runs: Path | None = None) -> None:
+    """Wait for the seconds to pass (with `runs`: after the next trace of work) or the end."""
+    before = traces(runs) if runs else {}
+    while runs and process.poll() is None and traces(runs) == before:
+        time.sleep(0.05)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
 def disturb(args: argparse.Namespace, overrides: list[str], runs: Path, usual: float, report: Report) -> None:
     """Kill `args.kills` times, then let it finish."""
     rng = random.Random(args.seed)
@@ -131,12 +153,13 @@ def disturb(args: argparse.Namespace, overrides: list[str], runs: Path, usual: f
     for number in range(1, args.kills + 1):
         before = journals(runs)
         process = start(overrides, runs, log)
-        # From the first moment of start-up to well into the work, wherever it stands.
-        after = rng.uniform(0.1, max(6.0, usual / 3))
-        try:
-            process.wait(after)
-            ended = f"finished ({process.returncode})"
-        except subprocess.TimeoutExpired:
+        started = time.monotonic()
+        if number % 5 == 0:
+            pause(process, rng.uniform(0.1, 6.0))
+        else:
+            pause(process, rng.uniform(0.0, usual / args.kills), runs)
+        after = time.monotonic() - started
+        if process.poll() is None:
             stage = under_way(runs)
             os.killpg(process.pid, signum)
             code = process.wait(120)
@@ -144,7 +167,7 @@ def disturb(args: argparse.Namespace, overrides: list[str], runs: Path, usual: f
             if args.term and code not in (143, -signal.SIGTERM, 0):
                 report.problems.append(f"attempt {number}: exit code {code} after SIGTERM")
         else:
-            stage = "-"
+            stage, ended = "-", f"finished ({process.returncode})"
             if process.returncode != 0:
                 report.problems.append(f"attempt {number}: the run failed, see {log}")
         time.sleep(0.3)  # the kernel takes the workers down with their parent

@@ -1,0 +1,33 @@
+"""Short forms of scripts/crash_test.py: killed runs end with the same bytes as undisturbed ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import TINY
+
+pytestmark = pytest.mark.slow
+SCRIPT = Path(__file__).parents[2] / "scripts" / "crash_test.py"
+SMALL = (
+    *TINY,
+    "iterations=1",
+    "sampler=transformers",
+    # Many short steps, so that kills find checkpoints.
+    "training.batch_size=1",
+    "training.checkpoint_seconds=0.2",
+    "before.evaluate_unseen=null",
+    "loop.evaluate_unseen=null",
+)
+
+
+@pytest.mark.parametrize("how", [("-n", "3"), ("--term", "-n", "2")], ids=["SIGKILL", "SIGTERM"])
+def test_killed_runs_end_with_the_same_bytes(how: tuple[str, ...], tmp_path: Path) -> None:
+    call = [sys.executable, str(SCRIPT), *how, "--keep", str(tmp_path), *SMALL]
+    done = subprocess.run(call, text=True, capture_output=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    signal = "SIGTERM" if "--term" in how else "SIGKILL"
+    assert sum(signal in line for line in done.stdout.splitlines()) >= 2, done.stdout
