@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from conftest import save_tokenizer
 
 from itercli.records import Message
 from itercli.sampling.prompting import (
@@ -15,6 +14,7 @@ from itercli.sampling.prompting import (
     end_token_ids,
     render,
 )
+from tests.sampling.conftest import save_tokenizer
 
 TURNS = [Message(role="system", content="be brief"), Message(role="user", content="count to 3")]
 

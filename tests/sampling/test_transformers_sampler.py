@@ -7,12 +7,12 @@ from itertools import count
 
 import pytest
 import torch
-from conftest import ask, never, ref_of, save_adapter, save_model
 
 from itercli.records import Message
 from itercli.sampling.base import Request, SamplerError, SamplingParams
 from itercli.sampling.prompting import encode_prompt
 from itercli.sampling.specs import TransformersSpec
+from tests.sampling.conftest import ask, never, ref_of, save_adapter, save_model
 
 PROMPTS = ["count to 3", "write a short story about a fox", "adder", "the quick brown fox jumps over " * 6]
 

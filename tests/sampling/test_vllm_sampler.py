@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
-from conftest import ask, never, ref_of, save_adapter
 
 from itercli.sampling.base import SamplerError
 from itercli.sampling.specs import VllmSpec, importable
+from tests.sampling.conftest import ask, never, ref_of, save_adapter
 
 
 def test_a_missing_vllm_is_explained(monkeypatch):
