@@ -151,6 +151,7 @@ class OpenAISampler:
             "chat/completions" if chat else "completions",
             self._body(request),
             f"request {request.key}",
+            stop,
         )
         try:
             choice = answer["choices"][0]

@@ -11,12 +11,12 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import ask, never
 
 from itercli.records import Message, ModelRef
 from itercli.sampling.base import Request, SamplerError, SamplingParams
-from itercli.sampling.openai_sampler import retry_after
+from itercli.sampling.openai_sampler import OpenAISampler, _Cancelled, retry_after
 from itercli.sampling.specs import OpenAISpec
+from tests.sampling.conftest import ask, never
 
 # A fault is (status, headers), a number of seconds to sleep, or "drop".
 Fault = tuple[int, dict[str, str]] | float | str
@@ -258,3 +258,11 @@ def test_adapters_through_the_servers_endpoint(server, sampler):
     assert server.bodies[0] == {"lora_name": first, "lora_path": "/a"}
     list(ours.generate([ask("p")], never))
     assert server.bodies[-1]["model"] == second
+
+
+def test_request_of_a_call_that_was_given_up_is_not_tried_again_in_the_next() -> None:
+    sampler = OpenAISampler(OpenAISpec(model="m", base_url="http://127.0.0.1:9/v1"))
+    given_up = threading.Event()
+    given_up.set()
+    with pytest.raises(_Cancelled):  # though the sampler itself has not been stopped
+        sampler._complete(ask("p", 1), given_up)
