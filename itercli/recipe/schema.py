@@ -6,6 +6,7 @@ problem found. No heavy module is imported for it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from itercli.stages.base import Stage
 
 Scope = Literal["before", "loop", "after"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+STAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 Locate = Callable[[str], str]
 
 
@@ -163,6 +165,10 @@ def check(raw: dict[str, Any], *, base: Path, locate: Locate = lambda key: "") -
         if not isinstance(entries, dict):
             continue
         for stage_name, entry in entries.items():
+            if not STAGE_NAME.fullmatch(str(stage_name)):  # it is a folder's name and part of key paths
+                problems.append(
+                    Problem(scope, "not a stage name", shorten(stage_name), "letters, digits, _, -")
+                )
             for child, mapping, stage in _expand(scope, str(stage_name), entry, raw, problems):
                 stages[scope][child] = stage
                 raw_stages[scope][child] = mapping

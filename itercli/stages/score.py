@@ -32,6 +32,11 @@ class ScoreStage(Stage):
     def links(self, name: str) -> list[Link]:
         return [Link("of", self.of, ("trajectories",), "of")]
 
+    def check(self) -> list[tuple[str, str, str]]:
+        if self.of.startswith("all."):
+            return [("of", "rows of several iterations have the same keys", "one `sample` stage")]
+        return []
+
     def key_params(self) -> dict[str, Any]:
         params = super().key_params()
         del params["of"]
@@ -45,6 +50,9 @@ class ScoreStage(Stage):
         journal = ctx.journal(Score)
         workers = self.workers or os.cpu_count() or 1
         judge = self.scorer.open()
+        judged = {r.key: r.completion for r in journal.rows()}  # type: ignore[attr-defined]
+        # Rows whose completion was drawn again, differently, after its own journal was lost.
+        replaced: dict[tuple[str, int], Score] = {}
         passed = sum(r.passed is True for r in journal.rows())  # type: ignore[attr-defined]
         done = len(journal.done)
         pending: set[Future[Score]] = set()
@@ -56,6 +64,9 @@ class ScoreStage(Stage):
             finished, pending = wait(pending, timeout=None if block else 0, return_when=FIRST_COMPLETED)
             for future in finished:
                 score = future.result()
+                if score.key in judged:
+                    replaced[score.key] = score
+                    continue
                 journal.append(score)
                 done += 1
                 passed += score.passed is True
@@ -69,7 +80,7 @@ class ScoreStage(Stage):
                     for trajectory in artifact.follow(Trajectory):
                         if ctx.stopping():
                             raise Interrupted
-                        if trajectory is not None and trajectory.key not in journal.done:
+                        if trajectory is not None and judged.get(trajectory.key) != trajectory.completion:
                             pending.add(pool.submit(judge.score, prompts[trajectory.prompt_id], trajectory))
                         # A bounded queue: what is read ahead would be lost work on a stop.
                         collect(block=len(pending) >= 2 * workers)
@@ -81,6 +92,7 @@ class ScoreStage(Stage):
             finally:
                 judge.close()
         order = {p: n for n, p in enumerate(prompts)}
-        rows = sorted(journal.rows(), key=lambda r: (order[r.key[0]], r.key[1]))
+        rows = [replaced.get(r.key, r) for r in journal.rows()]
+        rows.sort(key=lambda r: (order[r.key[0]], r.key[1]))
         outcomes = Counter(r.outcome for r in rows)  # type: ignore[attr-defined]
         ctx.finish_rows(Score, iter(rows), **{k or "scored": v for k, v in sorted(outcomes.items())})

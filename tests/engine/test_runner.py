@@ -18,7 +18,7 @@ from itercli.engine.status import Status, statuses
 from itercli.recipe.compose import compose_recipe
 from itercli.recipe.plan import Node, Plan, build_plan
 from itercli.recipe.schema import check
-from itercli.records import Trajectory
+from itercli.records import Score, Trajectory
 from tests.conftest import Project
 from tests.engine.test_run import wait_for
 
@@ -170,3 +170,23 @@ def ran_since_damage(run: Run) -> list[str]:
     events = list(run.events())
     first = next(n for n, e in enumerate(events) if e["event"] == "set_aside")
     return [e["node"] for e in events[first:] if e["event"] == "stage_finished"]
+
+
+def test_scores_of_completions_that_were_drawn_again_are_replaced(project: Project) -> None:
+    project.run_toy("--name", "run", "iterations=1")
+    entry = toy_run(project).entry("iteration-01/score")
+    assert entry is not None
+    rows = list(StoredArtifact(entry, "").rows(Score))
+    (entry.path / "manifest.json").unlink()
+    (entry.path / "rows.parquet").unlink()
+    other = rows[0].model_copy(update={"completion": "99 at 7", "passed": not rows[0].passed})
+    (entry.path / "journal.jsonl").write_text("".join(r.model_dump_json() + "\n" for r in (other, rows[1])))
+    project.run_toy("--name", "run", "iterations=1")
+    assert list(StoredArtifact(entry, "").rows(Score)) == rows
+
+
+def test_file_system_errors_name_the_path(project: Project) -> None:
+    (project.path / "taken").write_text("a file")
+    done = project.run_toy("--runs", "taken", check=False)
+    assert done.returncode == 1
+    assert "taken" in done.stderr.splitlines()[-1]

@@ -249,3 +249,14 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_stage_names_are_folder_names_and_key_parts(project: Project) -> None:
+    for name in ("../x", "a.b", "a/b"):
+        found = errors(project, **{f"loop__{name}": SCORE})
+        assert "not a stage name" in found["loop"]
+
+
+def test_score_takes_the_rows_of_one_iteration(project: Project) -> None:
+    found = errors(project, loop__score={**SCORE, "of": "all.sample"})
+    assert "one `sample` stage" in found["loop.score.of"]
