@@ -19,6 +19,7 @@ from itercli.records import ModelRef, Record
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 PROGRESS_SECONDS = 0.2
+ALIVE_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
 
@@ -126,7 +127,11 @@ class Context:
         self._pending: dict[str, Any] | None = None
 
     def stopping(self) -> bool:
-        """True once the stage should stop."""
+        """True once the stage should stop; that it asks tells the engine that it doesn't hang."""
+        if time.monotonic() - self._last_progress > ALIVE_SECONDS:
+            self._last_progress = time.monotonic()
+            self._send(self._pending or {"t": "alive"})
+            self._pending = None
         return self._stop.is_set()
 
     def progress(self, done: int, total: int | None, unit: str, **metrics: float | str) -> None:

@@ -113,7 +113,10 @@ class StageContext(Protocol):
     models: dict[str, ModelRef]
 
     def stopping(self) -> bool:
-        """True once the stage should finish the row or step in hand and raise `Interrupted`."""
+        """True once the stage should finish the row or step in hand and raise `Interrupted`.
+
+        Ask often: a stage that neither asks nor reports for `executor.hang_seconds` counts as hung.
+        """
         ...
 
     def progress(self, done: int, total: int | None, unit: str, **metrics: float | str) -> None:

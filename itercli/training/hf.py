@@ -55,6 +55,7 @@ class StepTrainer(Trainer):
         split: Backpropagate one candidate at a time (see `_split_gradient`).
         checkpoints: Where checkpoints go.
         report: Called after each step.
+        alive: Called before each forward pass: a step can take longer than a worker may be silent.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class StepTrainer(Trainer):
         split: bool = False,
         checkpoints: Checkpoints,
         report: Report = lambda done, total, metrics: None,
+        alive: Callable[[], object] = lambda: None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         use_cache = model.config.use_cache
@@ -80,7 +82,7 @@ class StepTrainer(Trainer):
         self.steps: Sequence[Sequence[Group]] = steps
         self.objective: Objective = objective
         self.micro_batch_size, self.split = micro_batch_size, split
-        self.checkpoints, self.report = checkpoints, report
+        self.checkpoints, self.report, self.alive = checkpoints, report, alive
         self.save_seconds = 0.0
         self._step_metrics: dict[str, float] = {}
         self._step_started = 0.0
@@ -108,6 +110,7 @@ class StepTrainer(Trainer):
                 metrics[name] = metrics.get(name, 0) + part
 
         for groups in micro_batches(inputs, 1 if self.split else self.micro_batch_size):
+            self.alive()
             if self.split and len(groups[0].rows) > 1:
                 add(*self._split_gradient(model, groups[0], totals))
             else:

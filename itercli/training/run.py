@@ -89,6 +89,7 @@ def run_training(
         split=split,
         checkpoints=checkpoints,
         report=job.report,
+        alive=job.stopping,
         callbacks=[pacer],
     )
     pacer.trainer = trainer
