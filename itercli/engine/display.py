@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from itercli.engine.runner import Display
 from itercli.engine.status import Status
 from itercli.recipe.plan import Node, Plan
+from itercli.report.text import clean
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -122,7 +123,7 @@ class PlainDisplay(Display):
             self.note(f"{node.id}: done in {duration(manifest['seconds'])}; {result_text(manifest)}")
 
     def note(self, text: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {clean(text)}", flush=True)
 
     def close(self) -> None:
         """Nothing to put away."""
@@ -185,7 +186,7 @@ class LiveDisplay(Display):
             self.note(node.id)
 
     def note(self, text: str) -> None:
-        self.console.print(_escape(text), highlight=False)
+        self.console.print(_escape(clean(text)), highlight=False)
 
     def close(self) -> None:
         if self._live:

@@ -44,12 +44,14 @@ def execute(
         )
         return 3
     except OSError as error:
-        print(f"error: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 1
 
 
 def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool) -> int:
     from itercli.report.tables import closing
+    from itercli.report.text import clean
 
     info = _info(plan, run, overrides)
     display = make_display(plain)
@@ -86,7 +88,7 @@ def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool)
             run.save(info)
             run.event("run_ended", state=info["state"], ran=runner.outcome.ran, reused=runner.outcome.reused)
     if message:
-        print(message, file=sys.stderr)
+        print(clean(message), file=sys.stderr)  # it may quote a server or a worker's log
     else:
         closing(run, runner.outcome)
     return code
