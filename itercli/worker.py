@@ -197,10 +197,14 @@ def _model(store: Store, use: dict[str, Any]) -> ModelRef:
     return model_ref(store.entry(use["node"]["kind"], use["node"]["key"]), use["version"])
 
 
+def _die_with_parent() -> None:
+    """Even if the parent is killed: no orphans that hold models and locks."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> int:
     """Entry point of the process."""
-    # Die with the engine even if it is killed: no orphans that hold models and locks.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _die_with_parent()
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)  # the engine asks for a stack dump before it kills a hung worker
     registry.load_builtin()
@@ -209,3 +213,11 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+elif __name__ == "__mp_main__":
+    # Python runs this in every process that a library spawns from a worker. vLLM's engine would
+    # live on after its worker was killed, and Ctrl-C would end it at once: signals to the process
+    # group are for the command, which lets its workers finish the row in hand.
+    _die_with_parent()
+    if os.getppid() == 1:  # killed before the line above
+        os._exit(1)
+    os.setpgid(0, 0)
