@@ -7,6 +7,7 @@ are `how` fields and stay out of stage keys.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 from functools import cache
@@ -24,6 +25,8 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 @cache
 def cuda_device() -> str | None:
     """How an NVIDIA GPU was found, or None; asks the system and never imports torch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):  # hidden from CUDA programs
+        return None
     if Path("/dev/nvidia0").exists():
         return "/dev/nvidia0"
     if Path("/proc/driver/nvidia/gpus").is_dir() and any(Path("/proc/driver/nvidia/gpus").iterdir()):

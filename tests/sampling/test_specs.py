@@ -53,3 +53,12 @@ def test_wrong_options_are_refused():
         TransformersSpec(batch_size=0)
     with pytest.raises(ValidationError, match="extra"):
         VllmSpec(max_num_seqs=3)
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_hidden_gpus_are_not_there(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+    specs.cuda_device.cache_clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    monkeypatch.setattr(specs.Path, "exists", lambda self: True)
+    assert specs.cuda_device() is None
+    specs.cuda_device.cache_clear()
