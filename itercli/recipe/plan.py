@@ -270,6 +270,8 @@ class _Planner:
                     ", ".join(known),
                     nearest(stage, known),
                 )
+            elif field_name == "stop" and self._once(stage, target):
+                self._problem("stop", "the stage runs in the first iteration only", stage, "once: false")
             elif metric not in (names := list(getattr(target, "metrics", (metric,)))):
                 self._problem(
                     field_name,

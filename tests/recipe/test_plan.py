@@ -260,3 +260,11 @@ def test_stage_names_are_folder_names_and_key_parts(project: Project) -> None:
 def test_score_takes_the_rows_of_one_iteration(project: Project) -> None:
     found = errors(project, loop__score={**SCORE, "of": "all.sample"})
     assert "one `sample` stage" in found["loop.score.of"]
+
+
+def test_stage_that_ends_the_loop_must_run_in_every_iteration(project: Project) -> None:
+    raw = yaml.safe_load((project.path / "toy.yaml").read_text())["loop"]["evaluate"]
+    found = errors(
+        project, loop__evaluate={**raw, "once": True}, stop={"stage": "evaluate", "metric": "pass@1"}
+    )
+    assert "first iteration only" in found["stop"]
