@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from itercli.cli.common import add_runs_argument, fail, fail_recipe
@@ -19,14 +20,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from itercli.engine.execute import execute
-    from itercli.engine.runs import find_run
+    from itercli.engine.runs import Run, find_run
     from itercli.recipe.compose import load_yaml
     from itercli.recipe.plan import build_plan
     from itercli.recipe.schema import check
 
     try:
         found = find_run(args.runs, args.run_name)
-        config = found.path / "config.yaml"
+        config = found.path.resolve() / "config.yaml"
+        found = Run(config.parent)
+        # Paths in a recipe are relative to where it was started.
+        folder = Path(found.info.get("folder", "."))
+        if folder.is_dir():
+            os.chdir(folder)
         raw = load_yaml(config)
         plan = build_plan(check(raw, base=Path.cwd(), locate=lambda key: str(config)), download=True)
     except LookupError as error:

@@ -105,6 +105,7 @@ def _info(plan: Plan, run: Run, overrides: list[str]) -> dict[str, Any]:
         "format": 1,
         "recipe": plan.recipe.config.name,
         "overrides": overrides,
+        "folder": os.getcwd(),
         "created": old.get("created") or _now(),
         "updated": old.get("updated") or _now(),
         "state": old.get("state", "new") if same and old.get("overrides") == overrides else "new",

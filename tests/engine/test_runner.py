@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -190,3 +191,17 @@ def test_file_system_errors_name_the_path(project: Project) -> None:
     done = project.run_toy("--runs", "taken", check=False)
     assert done.returncode == 1
     assert "taken" in done.stderr.splitlines()[-1]
+
+
+def test_resume_from_another_folder_finds_what_the_recipe_names(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    recipe = project.path / "toy.yaml"
+    plugin = re.search(r"plugins: \[(.*)\]", recipe.read_text())
+    assert plugin is not None
+    (project.path / "own.py").write_text(Path(plugin[1]).read_text())
+    recipe.write_text(recipe.read_text().replace(plugin[1], "own.py"))
+    project.run_toy("iterations=1", "sampler={name: toy, fault: raise}", "--name", "run", check=False)
+    elsewhere = Project(tmp_path_factory.mktemp("elsewhere"))
+    done = elsewhere.iter("resume", str(project.path / "runs" / "run"), check=False)
+    assert "toy trouble" in done.stderr
