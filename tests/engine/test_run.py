@@ -60,7 +60,7 @@ def test_first_run_makes_everything_and_links_it(project: Project) -> None:
     done = project.run_toy()
     run = only_run(project)
     assert run.info["state"] == "finished"
-    assert "evaluate.pass@1" in done.stdout
+    assert "pass@1" in done.stdout
     assert len(ran(run)) == 15
     for node in run.info["nodes"]:
         assert (run.path / node / "manifest.json").is_file()
@@ -215,7 +215,7 @@ def test_resume_continues_the_newest_run_without_arguments(project: Project) -> 
     wait_for(project.path / "runs", '"policy_loaded"')
     os.killpg(process.pid, signal.SIGTERM)
     process.communicate()
-    assert "evaluate.pass@1" in project.iter("resume").stdout
+    assert "pass@1" in project.iter("resume").stdout
     assert only_run(project).info["state"] == "finished"
     assert "no run 'nope'" in project.iter("resume", "nope", check=False).stderr
 
