@@ -26,7 +26,7 @@ class Project:
         """Run `iter ARGS` to its end."""
         done = subprocess.run(
             [sys.executable, "-m", "itercli.cli.main", *args],
-            cwd=self.path, env=self.env, text=True, capture_output=True, timeout=300, **kwargs,
+            cwd=self.path, env=self.env, text=True, capture_output=True, **{"timeout": 300} | kwargs,
         )  # fmt: skip
         if check and done.returncode != 0:
             raise AssertionError(f"iter {' '.join(args)} -> {done.returncode}\n{done.stdout}\n{done.stderr}")
