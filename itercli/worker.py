@@ -194,7 +194,7 @@ def _made(store: Store, node: dict[str, str]) -> dict[str, str]:
 def _model(store: Store, use: dict[str, Any]) -> ModelRef:
     if use["node"] is None:
         return ModelRef(base=use["path"], version=use["version"], digest=use["digest"])
-    return model_ref(store.entry(use["node"]["kind"], use["node"]["key"]), use["version"])
+    return model_ref(store.entry(use["node"]["kind"], use["node"]["key"]), use["version"], use["path"])
 
 
 def _die_with_parent() -> None:

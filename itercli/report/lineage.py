@@ -41,17 +41,18 @@ def lineage(info: dict[str, Any], config: dict[str, Any], views: list[StageView]
             by_node[i] for i in view.place["needs"] if i in by_node and by_node[i].place["kind"] == "examples"
         ]
         drawn = dict.fromkeys(i for e in examples for i in _drawn(e.node, by_node))
-        weights = layout.get("weights") or layout.get("adapter")
+        place = layout.get("adapter") or layout.get("base")
+        kept = layout.get("digest") is not None  # no examples: the model it started from
         versions.append(
             {
                 "version": name,
                 "role": role,
                 "state": view.state,
                 "digest": manifest.get("digest"),
-                "path": str(view.entry.path / weights) if weights else None,
+                "path": str(view.entry.path.parents[1] / place) if place else None,
                 "made_by": view.node,
                 "models": view.place["models"],
-                "kept": (layout.get("same_as") or {}).get("version"),
+                "kept": view.place["models"].get("start") if kept else None,
                 "examples": [
                     {"node": e.node, "rows": e.rows if e.state == "done" else None} for e in examples
                 ],

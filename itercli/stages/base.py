@@ -143,6 +143,12 @@ class StageContext(Protocol):
         """Write a JSON file into the artifact."""
         ...
 
+    def finish_model(
+        self, base: Path | str, *, adapter: Path | str | None = None, digest: str | None = None
+    ) -> None:
+        """Say how to load the new model; `digest` is given if it is an old one unchanged."""
+        ...
+
     def finish_metrics(self, metrics: dict[str, Any]) -> None:
         """Metrics of the artifact; also added to the run's metrics.jsonl."""
         ...

@@ -8,7 +8,6 @@ loss is anchored to) and `data_scope` (this iteration's examples, or all so far)
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -114,7 +113,7 @@ class Train(Stage):
                     f"`iter show`; set on_empty=skip to keep the model as it is, or loosen the selector"
                 )
             ctx.event("train_skipped", reason=f"{source} is empty")
-            ctx.finish_file("model.json", {"same_as": start.model_dump(mode="json")})
+            ctx.finish_model(start.base, adapter=start.adapter, digest=start.digest)
             ctx.finish_metrics({"examples": 0, "steps": 0})
             return
         out = ctx.work / "model"
@@ -132,7 +131,14 @@ class Train(Stage):
             report=lambda done, total, metrics: ctx.progress(done, total, "steps", **metrics),
         )
         result = self.method.train(job)
-        ctx.finish_file("model.json", _layout(out, start.base))
+        if (out / "weights").is_dir():
+            ctx.finish_model(out / "weights")
+        elif (out / "adapter").is_dir():
+            ctx.finish_model(start.base, adapter=out / "adapter")
+        else:
+            raise StageError(
+                f"{ctx.name}: method {self.method.NAME!r} left neither weights/ nor adapter/ in {out}"
+            )
         ctx.finish_metrics(
             {"examples": len(examples), "steps": result.steps, **result.metrics, **result.counts}
         )
@@ -140,12 +146,3 @@ class Train(Stage):
 
 def _rows(artifacts: list[Artifact], record: type[Record]) -> list[Record]:
     return [row for artifact in artifacts for row in artifact.rows(record)]
-
-
-def _layout(out: Path, base: str) -> dict[str, str]:
-    """How to load what a method left: full weights, or an adapter on the start model's base."""
-    if (out / "weights").is_dir():
-        return {"weights": "model/weights"}
-    if (out / "adapter").is_dir():
-        return {"adapter": "model/adapter", "base": base}
-    raise StageError(f"the training method left neither weights/ nor adapter/ in {out}")

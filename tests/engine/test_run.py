@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def wait_for(run_dir: Path, text: str, seconds: float = 30) -> None:
                 return
         time.sleep(0.02)
     raise AssertionError(f"{text!r} did not happen")
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -154,8 +162,12 @@ def test_signal_stops_in_order_and_the_same_command_goes_on(
     }[stage]
     args = ("run", "recipe=toy.yaml", "iterations=1", slow)
     process = project.start(*args)
-    wait_for(project.path / "runs", f'"stage_started", "node": "iteration-01/{stage}"')
-    time.sleep(0.9)
+    begun = {
+        "sample": "trajectories/*/journal.jsonl",
+        "score": "scores/*/journal.jsonl",
+        "train": "model/*/checkpoints/step-*",
+    }[stage]
+    wait_until(lambda: any(p.is_dir() or p.stat().st_size for p in project.path.glob(f"runs/.store/{begun}")))
     os.killpg(process.pid, signum)
     _, err = process.communicate(timeout=30)
     assert process.returncode == code, err

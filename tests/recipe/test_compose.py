@@ -58,6 +58,11 @@ def test_model_takes_hub_ids_and_folders(model: str) -> None:
     assert compose_recipe(["recipe=itertl", f"model={model}"]).raw["model"]["path"] == model
 
 
+def test_model_takes_a_mapping() -> None:
+    raw = compose_recipe(["recipe=itertl", "model={path: org/name, revision: abc}"]).raw
+    assert raw["model"] == {"path": "org/name", "revision": "abc"}
+
+
 def test_group_options() -> None:
     raw = compose_recipe(["recipe=itertl", "trainer=lora", "sampler=transformers"]).raw
     assert raw["training"]["tuning"] == "lora"

@@ -16,8 +16,8 @@ def level(project: Project, iteration: int) -> int:
     entry = run.entry(f"iteration-{iteration:02d}/train")
     assert entry is not None
     layout = json.loads((entry.path / "model.json").read_text())
-    folder = layout["same_as"]["base"] if "same_as" in layout else str(entry.path / layout["weights"])
-    return json.loads(open(f"{folder}/config.json").read())["level"]
+    folder = project.path / "model" if layout["base"] is None else entry.path.parents[1] / layout["base"]
+    return json.loads((folder / "config.json").read_text())["level"]
 
 
 def test_fail_names_the_stage_and_the_ways_out(project: Project) -> None:

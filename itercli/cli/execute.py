@@ -20,6 +20,8 @@ from itercli.engine.files import Locked, write_atomic
 from itercli.engine.runner import RunFailed, RunInterrupted, Runner
 from itercli.engine.runs import Run
 from itercli.recipe.plan import Plan
+from itercli.report.tables import closing
+from itercli.report.text import clean
 
 
 def execute(
@@ -50,9 +52,6 @@ def execute(
 
 
 def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool) -> int:
-    from itercli.report.tables import closing
-    from itercli.report.text import clean
-
     info = _info(plan, run, overrides)
     display = make_display(plain)
     runner = Runner(plan, run, display)
