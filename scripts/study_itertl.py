@@ -21,6 +21,10 @@ import sys
 import time
 from pathlib import Path
 
+from itercli.engine.rows import read_rows
+from itercli.records import Score
+from itercli.verifiers.passk import bootstrap_mean
+
 REGIMES = {
     "all": ["loop.build.selector.targets=reference"],
     "some": ["data.train.reference_fraction=0.37", "loop.build.selector.targets=reference_or_verified"],
@@ -105,16 +109,36 @@ def table(args: argparse.Namespace) -> None:
                 last.setdefault((regime, stage), {})[recipe] = {
                     seed: v[args.iterations] for seed, v in by_seed.items()
                 }
-    print("\nDifference after the last iteration, paired by seed:\n")
-    print("| regime | split | iterative minus | mean ± 95 % |")
-    print("|---|---|---|---|")
+    print(
+        "\nDifference in pass@1 after the last iteration. Seeds: mean and 95 % t interval over seeds, paired."
+    )
+    print("Prompts: mean over seeds per prompt, 95 % bootstrap interval over prompts.\n")
+    print("| regime | split | iterative minus | seeds | prompts |")
+    print("|---|---|---|---|---|")
     for (regime, stage), methods in last.items():
         for other in ("non-iterative", "MLE"):
-            seeds = methods.get("iterative", {}).keys() & methods.get(other, {}).keys()
+            seeds = sorted(methods.get("iterative", {}).keys() & methods.get(other, {}).keys())
             if seeds:
-                gaps = [methods["iterative"][s] - methods[other][s] for s in sorted(seeds)]
+                gaps = [methods["iterative"][s] - methods[other][s] for s in seeds]
                 split = "held-out" if stage == "evaluate" else "unseen templates"
-                print(f"| {regime} | {split} | {other} | {interval(gaps)} |")
+                runs = [
+                    [args.runs / name_of(regime, m, s, args) for s in seeds] for m in ("iterative", other)
+                ]
+                a, b = (by_prompt(r, f"iteration-{args.iterations:02d}/{stage}.score") for r in runs)
+                mean, low, high = bootstrap_mean([a[p] - b[p] for p in sorted(a)], resamples=10_000)
+                print(
+                    f"| {regime} | {split} | {other} | {interval(gaps)} "
+                    f"| {mean:+.3f} ({low:+.3f} to {high:+.3f}) |"
+                )
+
+
+def by_prompt(runs: list[Path], node: str) -> dict[str, float]:
+    """Prompt id -> share of completions that passed, over all runs."""
+    verdicts: dict[str, list[bool]] = {}
+    for run in runs:
+        for row in read_rows(run / node / "rows.parquet", Score):
+            verdicts.setdefault(row.prompt_id, []).append(row.passed is True)
+    return {p: sum(v) / len(v) for p, v in verdicts.items()}
 
 
 def main() -> int:

@@ -192,7 +192,9 @@ def _groups(console: Console, groups: dict[str, dict[str, Any]]) -> None:
             for group in sorted({g for t in tables for g in t}):
                 values = [t.get(group, {}).get(metric) for t in tables]
                 prompts = next(t[group]["prompts"] for t in tables if group in t)
-                cells = ["" if v is None else f"{v:.3f}" for v in values]
+                cells = [
+                    "" if v is None else f"{v['value']:.2f} ({v['low']:.2f}-{v['high']:.2f})" for v in values
+                ]
                 table.add_row(Text(clean(group)), str(prompts), *cells)
             console.print(table)
 

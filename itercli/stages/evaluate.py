@@ -34,7 +34,9 @@ class Evaluate(Stage):
     scorer: str | dict[str, Any] = Field("functional", description="Which scorer judges.")
     metrics: tuple[str, ...] = Field(("pass@1",), min_length=1, description="pass@K or mean_score.")
     n: int = Field(4, ge=1, description="Completions per prompt.")
-    temperature: float = Field(0.8, ge=0)
+    temperature: float | tuple[float, ...] = Field(
+        0.8, description="Softmax temperature; of several, each metric's best counts, and says which it is."
+    )
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
     max_new_tokens: int = Field(512, ge=1)
@@ -44,31 +46,47 @@ class Evaluate(Stage):
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples.")
     sampler: str | dict[str, Any] | None = None
 
+    @property
+    def temperatures(self) -> dict[str, float]:
+        """Suffix of the child stages -> temperature."""
+        if isinstance(self.temperature, float):
+            return {"": self.temperature}
+        return {f"_t{i}": t for i, t in enumerate(self.temperature)}
+
     def links(self, name: str) -> list[Link]:
-        return [Link("scores", f"{name}.score", ("scores",), "prompts")]
+        return [
+            Link(f"scores{suffix}", f"{name}.score{suffix}", ("scores",), "prompts")
+            for suffix in self.temperatures
+        ]
 
     def children(self, name: str) -> dict[str, dict[str, Any]]:
-        sample = {
-            key: getattr(self, key)
-            for key in ("role", "n", "temperature", "top_p", "top_k", "max_new_tokens", "sampler")
+        shared = {
+            key: getattr(self, key) for key in ("role", "n", "top_p", "top_k", "max_new_tokens", "sampler")
         }
         prompts, children = inline(self.prompts, name)
-        return {
-            **children,
-            "sample": {"uses": "sample", "prompts": prompts, "stop": list(self.stop), **sample},
-            "score": {"uses": "score", "of": f"{name}.sample", "scorer": self.scorer},
-        }
+        for suffix, temperature in self.temperatures.items():
+            sample = {"uses": "sample", "prompts": prompts, "stop": list(self.stop), **shared}
+            children[f"sample{suffix}"] = {**sample, "temperature": temperature}
+            children[f"score{suffix}"] = {
+                "uses": "score",
+                "of": f"{name}.sample{suffix}",
+                "scorer": self.scorer,
+            }
+        return children
 
     def key_params(self) -> dict[str, Any]:
         # Everything else is in the keys of its two children.
         return {
             "name": self.NAME,
             "version": self.VERSION,
+            "temperatures": list(self.temperatures.values()),
             **{k: _plain(getattr(self, k)) for k in ("metrics", "by", "confidence", "resamples")},
         }
 
     def check(self) -> list[tuple[str, str, str]]:
         problems = []
+        if not self.temperatures:
+            problems.append(("temperature", "no temperature given", "a number, or a list of them"))
         for metric in self.metrics:
             match = METRIC.fullmatch(metric)
             if match is None:
@@ -86,46 +104,63 @@ class Evaluate(Stage):
         return problems
 
     def run(self, ctx: StageContext) -> None:
-        from itercli.verifiers.passk import bootstrap_mean, pass_at_k
-
         prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}
+        groups: dict[str, list[str]] = {}
+        for p in prompts.values():
+            if self.by and self.by in p.meta:
+                groups.setdefault(str(p.meta[self.by]), []).append(p.id)
+        scores = {t: self._scores(ctx, f"scores{suffix}", prompts) for suffix, t in self.temperatures.items()}
+        result: dict[str, Any] = {}
+        table: dict[str, dict[str, Any]] = {g: {"prompts": len(ids)} for g, ids in sorted(groups.items())}
+        for metric in self.metrics:
+            values = {t: self._values(ctx, metric, rows) for t, rows in scores.items()}
+            means = {t: self._mean(ctx, list(v.values())) for t, v in values.items()}
+            best = max(means, key=lambda t: means[t]["value"])
+            result[metric] = means[best]
+            if len(means) > 1:
+                # RTLCoder reports each k at its best temperature; here one sees that it is so.
+                result[metric]["temperature"] = best
+                result |= {f"{metric} T={t:g}": mean for t, mean in means.items()}
+            for group, ids in groups.items():
+                table[group][metric] = self._mean(ctx, [values[best][i] for i in ids])
+        ctx.finish_file("groups.json", {"by": self.by, "groups": table})
+        ctx.finish_metrics(result)
+
+    def _scores(self, ctx: StageContext, slot: str, prompts: dict[str, Prompt]) -> dict[str, list[Score]]:
+        """Scores by prompt; every prompt must have some."""
         scores: dict[str, list[Score]] = {}
-        for artifact in ctx.inputs["scores"]:
+        for artifact in ctx.inputs[slot]:
             for score in artifact.rows(Score):
                 scores.setdefault(score.prompt_id, []).append(score)
         if missing := prompts.keys() - scores.keys():
             raise StageError(
                 f"{ctx.name}: {len(missing)} prompts were not scored, for example {min(missing)}"
             )
-        groups: dict[str, list[str]] = {}
-        if self.by:
-            for p in prompts.values():
-                if self.by in p.meta:
-                    groups.setdefault(str(p.meta[self.by]), []).append(p.id)
-        result: dict[str, Any] = {}
-        table: dict[str, dict[str, float]] = {g: {"prompts": len(ids)} for g, ids in sorted(groups.items())}
-        for metric in self.metrics:
-            match = METRIC.fullmatch(metric)
-            values = {}
-            for prompt_id, rows in scores.items():
-                if match and match[1]:
-                    if any(r.passed is None for r in rows):
-                        raise StageError(
-                            f"{ctx.name}: {metric} needs a scorer that tells right from wrong; "
-                            f"{self.scorer!r} leaves `passed` open"
-                        )
-                    correct = sum(r.passed is True for r in rows)
-                    values[prompt_id] = pass_at_k(len(rows), correct, int(match[1]))
-                else:
-                    values[prompt_id] = sum(r.value for r in rows) / len(rows)
-            mean, low, high = bootstrap_mean(
-                list(values.values()), confidence=self.confidence, resamples=self.resamples, seed=ctx.seed
+        return scores
+
+    def _values(self, ctx: StageContext, metric: str, scores: dict[str, list[Score]]) -> dict[str, float]:
+        """A metric's value for each prompt."""
+        from itercli.verifiers.passk import pass_at_k
+
+        match = METRIC.fullmatch(metric)
+        if match is None or not match[1]:
+            return {p: sum(r.value for r in rows) / len(rows) for p, rows in scores.items()}
+        if any(r.passed is None for rows in scores.values() for r in rows):
+            raise StageError(
+                f"{ctx.name}: {metric} needs a scorer that tells right from wrong; "
+                f"{self.scorer!r} leaves `passed` open"
             )
-            result[metric] = {"value": mean, "low": low, "high": high, "prompts": len(values)}
-            for group, ids in groups.items():
-                table[group][metric] = sum(values[i] for i in ids) / len(ids)
-        ctx.finish_file("groups.json", {"by": self.by, "groups": dict(sorted(table.items()))})
-        ctx.finish_metrics(result)
+        k = int(match[1])
+        return {p: pass_at_k(len(rows), sum(r.passed is True for r in rows), k) for p, rows in scores.items()}
+
+    def _mean(self, ctx: StageContext, values: list[float]) -> dict[str, float]:
+        """Mean over prompts with its bootstrap interval."""
+        from itercli.verifiers.passk import bootstrap_mean
+
+        mean, low, high = bootstrap_mean(
+            values, confidence=self.confidence, resamples=self.resamples, seed=ctx.seed
+        )
+        return {"value": mean, "low": low, "high": high, "prompts": len(values)}
 
 
 def _plain(value: Any) -> Any:
