@@ -335,8 +335,7 @@ class Runner:
             if silent > self.config.executor.hang_seconds:
                 worker.dump_stacks()
                 worker.kill()
-                self._selector.unregister(worker.fd)
-                del self.workers[worker.kind]
+                self._end_worker(worker)
                 what = (
                     f"the {worker.kind} worker hung: not a word for {silent:.0f} s "
                     f"(executor.hang_seconds={self.config.executor.hang_seconds:g}); "

@@ -114,8 +114,11 @@ def _left(entry: Entry) -> str:
     )
     if steps:
         return f"interrupted; a checkpoint of step {steps[-1]} is there"
-    with open(entry.path / JOURNAL, "rb") as handle:
-        rows = sum(line.endswith(b"\n") for line in handle)
+    try:
+        with open(entry.path / JOURNAL, "rb") as handle:
+            rows = sum(line.endswith(b"\n") for line in handle)
+    except FileNotFoundError:  # another run has just finished it
+        rows = 0
     return f"interrupted; {rows} rows are there"
 
 
