@@ -6,11 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# vLLM imports setuptools, which refuses to start once something has imported distutils.
+with suppress(ImportError):
+    import setuptools  # noqa: F401
 
 HERE = Path(__file__).parent
 

@@ -18,7 +18,6 @@ from itercli.training.models import load_model, load_tokenizer
 from tests.training.tiny import (
     example,
     file_bytes,
-    stop_after,
     tiny_job,
     tiny_llama,
     tiny_ref,
@@ -254,7 +253,7 @@ def test_loss_that_is_not_finite_is_an_error(tmp_path, ref):
 
 def test_stopping_before_the_first_step(tmp_path, ref):
     with pytest.raises(Interrupted):
-        Sft().train(tiny_job(tmp_path, ref, [example(0)], stopping=stop_after(0)))
+        Sft().train(tiny_job(tmp_path, ref, [example(0)], stop_after=0))
     assert file_bytes(tmp_path) == {}
 
 

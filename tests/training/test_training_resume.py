@@ -10,7 +10,7 @@ import pytest
 
 from itercli.training.base import Interrupted
 from itercli.training.methods import Ranking, Sft
-from tests.training.tiny import example, file_bytes, stop_after, tiny_job, tiny_ref
+from tests.training.tiny import example, file_bytes, tiny_job, tiny_ref
 
 # 10 examples in batches of 4: an epoch has 3 steps, the last of 2 examples; each step accumulates.
 EXAMPLES = [example(i) for i in range(10)]
@@ -32,7 +32,7 @@ def interrupted(tmp_path, ref, tuning, at, **options):
     """Train until step `at`, then stop."""
     options = TUNING[tuning] | {"epochs": 2} | options
     with pytest.raises(Interrupted, match=f"step {at} of 6"):
-        Ranking().train(tiny_job(tmp_path, ref, EXAMPLES, stopping=stop_after(at), **options))
+        Ranking().train(tiny_job(tmp_path, ref, EXAMPLES, stop_after=at, **options))
     assert not (tmp_path / "out").exists()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +91,20 @@ def tiny_job(
     start: ModelRef,
     examples: list[RankedExample],
     *,
-    stopping: Callable[[], bool] = lambda: False,
+    stop_after: int | None = None,
     seed: int = 7,
     log: list[tuple[int, int, dict[str, float]]] | None = None,
     **training: Any,
 ) -> TrainJob:
-    """A job in `tmp`; metrics of each step are added to `log`."""
+    """A job in `tmp`; metrics of each step are added to `log`, and it stops after `stop_after` steps."""
+    taken = 0
+
+    def report(done: int, total: int, metrics: dict[str, float]) -> None:
+        nonlocal taken
+        taken += 1
+        if log is not None:
+            log.append((done, total, metrics))
+
     options: dict[str, Any] = {
         "lr": 1e-3,
         "batch_size": 4,
@@ -112,15 +119,10 @@ def tiny_job(
         seed=seed,
         work=tmp / "work",
         out=tmp / "out",
-        stopping=stopping,
-        report=lambda done, total, metrics: log.append((done, total, metrics)) if log is not None else None,
+        # A step is reported after the trainer has asked whether to stop: hence one fewer.
+        stopping=lambda: stop_after is not None and taken >= stop_after - 1,
+        report=report,
     )
-
-
-def stop_after(steps: int) -> Callable[[], bool]:
-    """`stopping` that becomes true after so many steps; the first call is before any step."""
-    calls = iter(range(10_000))
-    return lambda: next(calls) >= steps
 
 
 def file_bytes(folder: Path) -> dict[str, bytes]:
