@@ -72,5 +72,10 @@ def closing(run: Run, outcome: Outcome) -> None:
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        return f"{value['value']:.3f} [dim]({value['low']:.2f}-{value['high']:.2f})[/]"
+        return f"{value['value']:.3f} [dim]({_short(value['low'])}-{_short(value['high'])})[/]"
     return "" if value is None else f"{value:.4g}"
+
+
+def _short(value: float) -> str:
+    """Two digits without the zero before the point: four intervals have to fit into 80 columns."""
+    return f"{value:.2f}".replace("0.", ".", 1)
