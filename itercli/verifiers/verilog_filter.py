@@ -138,7 +138,7 @@ def _icarus_log(code: str) -> str:
     icarus = find_icarus()
     with sandbox.tempdir() as folder:
         (folder / "sample.sv").write_text(code, encoding="utf-8", errors="replace")
-        library = ["-B", icarus.library] if icarus.library else []
+        library = ["-B", icarus.ivl_dir] if icarus.ivl_dir else []
         argv = [icarus.iverilog, *library, "-g2012", "-t", "null", "sample.sv"]
         done = sandbox.run(argv, cwd=folder, readable=icarus.readable)
     log = done.stderr.decode("utf-8", "replace")

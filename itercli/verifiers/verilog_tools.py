@@ -71,7 +71,7 @@ class Icarus:
 
     iverilog: str = "iverilog"
     vvp: str = "vvp"
-    library: str | None = None
+    ivl_dir: str | None = None
     readable: tuple[str, ...] = ()
     isolation: sandbox.Isolation | None = None
 
@@ -79,10 +79,10 @@ class Icarus:
         return _version((self.iverilog, "-V"), self.readable)
 
     def run(self, bench: str, code: str, root: str, limits: sandbox.Limits) -> SimRun:
-        library = ["-B", self.library] if self.library else []
+        library = ["-B", self.ivl_dir] if self.ivl_dir else []
         compiler = [self.iverilog, *library, "-Wall", "-Winfloop", "-Wno-timescale", "-g2012", "-s", root]
         compiler += ["-o", "a.vvp", "bench.sv", CANDIDATE]
-        modules = ["-M", self.library] if self.library else []
+        modules = ["-M", self.ivl_dir] if self.ivl_dir else []
         runner = [self.vvp, *modules, "-n", "a.vvp", "-none"]
         return _two_steps(compiler, runner, bench, code, limits, self.readable, self.isolation)
 
