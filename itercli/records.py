@@ -54,6 +54,7 @@ class Trajectory(Record):
         finish: "stop" (end of turn or stop string), "length" (token budget), "error".
         tokens: Number of generated tokens, the end-of-turn token included.
         policy: Version of the role that drew it, for example "policy@2".
+        meta: How it came about where one call was not all (drafts, steps, checks).
     """
 
     prompt_id: str
@@ -63,6 +64,19 @@ class Trajectory(Record):
     finish: Literal["stop", "length", "error"]
     tokens: int
     policy: str
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+
+class Call(Trajectory):
+    """One finished model call of a job of several calls, as its stage journals it.
+
+    Attributes:
+        prompt_id: The job's id.
+        index: Number of the call inside the job, from 0.
+        step: What the call was for, in the job's own words ("propose", "extend.b" ...).
+    """
+
+    step: str
 
 
 class Score(Record):

@@ -1,4 +1,4 @@
-"""The sampler protocol: one policy at a time, finished completions stream out.
+"""The sampler protocol: policies are switched in place, finished completions stream out.
 
 A sampler is built once per worker and outlives iterations: `load` switches the policy,
 `generate` draws. A completion is determined by (policy, prompt, its own seed, sampling
@@ -30,7 +30,11 @@ class SamplingParams(BaseModel):
         top_p: Nucleus mass in (0, 1]; 1 switches it off.
         top_k: Number of tokens kept; 0 switches it off.
         max_new_tokens: Token budget, the end-of-turn token included.
+        repetition_penalty: Logits of tokens seen in prompt or completion are divided (if
+            positive) or multiplied by it, as in CTRL (Keskar et al. 2019); 1 is off.
         stop: Strings that end the completion; they are not part of it.
+        json_schema: The completion must be JSON that fits. vLLM and OpenAI-compatible servers
+            enforce it while decoding; the transformers sampler does not: parse defensively.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,7 +43,9 @@ class SamplingParams(BaseModel):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
     max_new_tokens: int = Field(512, ge=1)
+    repetition_penalty: float = Field(1.0, gt=0)
     stop: tuple[str, ...] = ()
+    json_schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,9 @@ class Request:
         key: Identity of the row, (prompt id, sample index); returned with the result.
         seed: The completion's own seed, 63 bits.
         continue_final: Continue the last (assistant) message instead of opening a new turn.
+        fit: Shrink the token budget to what the prompt leaves of the context; a prompt that
+            leaves nothing ends as finish "error" instead of raising.
+        policy: Version of the loaded policy that answers; None is the first one.
     """
 
     key: tuple[str, int]
@@ -57,6 +66,8 @@ class Request:
     seed: int
     params: SamplingParams
     continue_final: bool = False
+    fit: bool = False
+    policy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +82,13 @@ class Sampled:
 
 
 class Sampler(Protocol):
-    """Draws completions from one policy at a time; lives in a worker process."""
+    """Draws completions from the loaded policies; lives in a worker process."""
 
-    def load(self, model: ModelRef) -> dict[str, Any]:
+    def load(self, model: ModelRef, *others: ModelRef) -> dict[str, Any]:
         """Make `model` the policy that answers; cheap if its base is loaded already.
+
+        With `others`, several policies answer in one call of `generate`, each the requests
+        that name its version.
 
         Ends with a probe that proves the switch: greedy continuations (or log-probs) of a
         fixed prompt under the new policy, compared with what that policy gave before if it
@@ -88,8 +102,11 @@ class Sampler(Protocol):
         """
         ...
 
-    def generate(self, requests: Iterable[Request], stopping: Callable[[], bool]) -> Iterator[Sampled]:
+    def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
         """Yield completions as they finish, in any order, until all are done or `stopping()`.
+
+        `requests` is read as capacity frees up. It may give None for "nothing just now, ask
+        again after the next finished completion"; only while completions are under way.
 
         Raises:
             SamplerError: A prompt does not fit into the context; the key is named.
