@@ -7,41 +7,31 @@ stage reads them from there while the rest is drawn.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field
 
-from itercli.recipe.fields import Sampler
 from itercli.recipe.seeds import seed_for
 from itercli.records import Prompt, Trajectory
 from itercli.registry import register
-from itercli.sampling.base import Request, SamplingParams
-from itercli.stages.base import Link, ModelLink, Stage, StageContext, StageError
+from itercli.sampling.base import Request
+from itercli.stages.base import Link, ModelLink, StageContext, StageError
+from itercli.stages.drawing import DrawingStage, open_sampler
 from itercli.stages.prompts import inline
 from itercli.training.base import Interrupted
 
 
 @register("stage", "sample")
-class Sample(Stage):
+class Sample(DrawingStage):
     """Draws `n` completions per prompt."""
 
     OUTPUT = "trajectories"
-    WORKER = "sample"
-    SEEDED = True
-    DEFAULTS = ("sampler",)
 
     uses: Literal["sample"] = "sample"
     role: str = Field(description="Role whose current version answers.")
     prompts: str | dict[str, Any] = Field(description="A `prompts` stage, or a source in place.")
     n: int = Field(1, ge=1, description="Completions per prompt.")
-    temperature: float = Field(0.8, ge=0, description="Softmax temperature; 0 is greedy.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus mass; 1 is off.")
-    top_k: int = Field(0, ge=0, description="Tokens kept; 0 is off.")
-    max_new_tokens: int = Field(512, ge=1, description="Token budget of a completion.")
-    stop: tuple[str, ...] = Field((), description="Strings that end a completion.")
-    sampler: Sampler = Field(description="How to sample; `sampler:` of the recipe unless given.")
 
     def links(self, name: str) -> list[Link]:
         return [Link("prompts", inline(self.prompts, name)[0], ("prompts",), "prompts")]
@@ -50,10 +40,8 @@ class Sample(Stage):
         return inline(self.prompts, name)[1]
 
     def key_params(self) -> dict[str, Any]:
-        # Where the prompts come from is the input's key; the sampler counts as what it resolves to.
         params = super().key_params()
-        del params["prompts"]
-        params["sampler"] = self.sampler.resolve().key_params()
+        del params["prompts"]  # where they come from is the input's key
         return params
 
     def model_links(self) -> list[ModelLink]:
@@ -73,13 +61,7 @@ class Sample(Stage):
     def run(self, ctx: StageContext) -> None:
         prompts = [p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)]
         journal = ctx.journal(Trajectory, total=len(prompts) * self.n)
-        params = SamplingParams(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            max_new_tokens=self.max_new_tokens,
-            stop=self.stop,
-        )
+        params = self.params()
         seeds = {(p.id, i): seed_for(ctx.seed, p.id, i) for p in prompts for i in range(self.n)}
 
         def requests() -> Iterator[Request]:
@@ -91,12 +73,8 @@ class Sample(Stage):
         total, done = len(seeds), len(journal.done)
         if done < total:
             policy = ctx.models["policy"]
-            spec = self.sampler.resolve()
-            sampler = ctx.shared(
-                f"sampler:{json.dumps(spec.model_dump(mode='json'), sort_keys=True)}", spec.build
-            )
             ctx.progress(done, total, "completions", status=f"loading {policy.version}")
-            ctx.event("policy_loaded", policy=policy.version, digest=policy.digest, **sampler.load(policy))
+            sampler = open_sampler(ctx, self.sampler, policy)
             tokens = 0
             for drawn in sampler.generate(requests(), ctx.stopping):
                 prompt_id, index = drawn.key

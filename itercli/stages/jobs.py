@@ -1,0 +1,296 @@
+"""Stages whose rows take several model calls: propose and ask back, draft and retry, extend.
+
+A *job* makes one row. It is an ordinary generator function that yields an `Ask`, is sent
+the finished `Call`, and returns its row (or `GaveUp`)::
+
+    def job(reject):
+        call = yield Ask("draft", messages, params)
+        while not good(call.completion):
+            reject("not good")
+            call = yield Ask("draft", messages, params)
+        return Trajectory(...)
+
+Every finished call goes to the stage's journal before the job sees it. After a kill the
+jobs run again from the start and are fed from the journal until it ends, so a job has no
+state to save and a kill loses the calls in flight, nothing else. What this asks of a job:
+the same answers must make it ask the same questions, so no clock, no order of other jobs, and
+random numbers only from its own seed. Each call has a seed of its own, (stage, job, number
+of the call): texts do not depend on order, batch or restarts.
+
+The trade-off against one stage per step: jobs run ahead at their own pace, so a slow one
+holds up none of the others and the batch stays full; but the rows exist only once all jobs
+are done.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import Field
+
+from itercli.recipe.seeds import seed_for
+from itercli.records import Call, Message, ModelRef, Record
+from itercli.sampling.base import Request, Sampled, SamplingParams
+from itercli.stages.base import Journal, StageContext, StageError
+from itercli.stages.drawing import DrawingStage, open_sampler
+from itercli.training.base import Interrupted
+
+R = TypeVar("R", bound=Record)
+CLOCK = "clock.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A call that a job wants made.
+
+    Attributes:
+        step: What it is for; kept with the answer and counted.
+        model: Slot of the model that answers, see `Stage.model_links`.
+        continue_final: Go on in the last (assistant) message instead of opening a new turn.
+    """
+
+    step: str
+    messages: tuple[Message, ...]
+    params: SamplingParams
+    model: str = "policy"
+    continue_final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """A job without a row, and why."""
+
+    reason: str
+
+
+Reject = Callable[[str], None]
+Steps = Generator[Ask, Call, "R | GaveUp"]
+Job = Callable[[Reject], "Steps[R]"]
+
+
+@dataclass
+class Outcome(Generic[R]):
+    """What the jobs of a stage came to.
+
+    Attributes:
+        rows: Rows in the order of the jobs.
+        gave_up: Reasons of jobs without a row.
+        rejected: Answers that jobs turned down, by reason.
+        calls: Calls by step.
+        tokens: Generated tokens of all calls.
+    """
+
+    rows: dict[str, R] = field(default_factory=dict)
+    gave_up: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For the artifact's manifest."""
+        counts = {f"rejected: {reason}": n for reason, n in sorted(self.rejected.items())}
+        counts |= {f"gave up: {reason}": n for reason, n in sorted(self.gave_up.items())}
+        counts |= {f"calls: {step}": n for step, n in sorted(self.calls.items())}
+        return {**counts, "tokens": self.tokens}
+
+
+class JobStage(DrawingStage):
+    """Base of stages made of jobs: bounded in rows and in time."""
+
+    quota: float | None = Field(
+        None,
+        gt=0,
+        description="Rows that are enough: a share of the jobs up to 1, else a number. Jobs start in "
+        "order and only while rows are lacking, so the rows don't depend on speed.",
+    )
+    deadline_minutes: float | None = Field(
+        None, gt=0, description="Working time after which open jobs are given up; what is done counts."
+    )
+
+    def run_jobs(self, ctx: StageContext, jobs: Mapping[str, Job[R]], unit: str) -> Outcome[R]:
+        """Run jobs to their end.
+
+        Args:
+            jobs: Job id -> job, in the order in which they start.
+            unit: What a job makes, for the progress display.
+
+        Raises:
+            Interrupted: `ctx.stopping()`; finished calls are journaled.
+            StageError: The sampler ended early, or the journal belongs to other code.
+        """
+        enough = len(jobs)
+        if self.quota is not None:
+            enough = min(enough, round(self.quota * len(jobs)) if self.quota <= 1 else round(self.quota))
+        clock = _Clock(ctx, self.deadline_minutes)
+        return _Runner(ctx, ctx.journal(Call), jobs, enough, clock, unit).run(self)
+
+
+class _Clock:
+    """Working time of a stage over all its attempts."""
+
+    def __init__(self, ctx: StageContext, minutes: float | None) -> None:
+        self._limit = None if minutes is None else 60 * minutes
+        self._path = ctx.work / CLOCK
+        self._began = self._saved = time.monotonic()
+        self._earlier = json.loads(self._path.read_text()) if self._path.exists() else 0.0
+
+    def over(self) -> bool:
+        """Whether the deadline has passed; remembers the time spent every few seconds."""
+        if self._limit is None:
+            return False
+        now = time.monotonic()
+        spent = self._earlier + now - self._began
+        if now - self._saved > 2:
+            self._saved = now
+            self._path.write_text(json.dumps(spent))
+        return spent > self._limit
+
+
+@dataclass
+class _Running(Generic[R]):
+    steps: Steps[R]
+    calls: int = 0
+
+
+class _Runner(Generic[R]):
+    """One attempt at a stage's jobs."""
+
+    def __init__(
+        self,
+        ctx: StageContext,
+        journal: Journal,
+        jobs: Mapping[str, Job[R]],
+        enough: int,
+        clock: _Clock,
+        unit: str,
+    ) -> None:
+        self.ctx, self.journal, self.jobs, self.enough, self.clock, self.unit = (
+            ctx, journal, jobs, enough, clock, unit,
+        )  # fmt: skip
+        self.recorded: dict[str, dict[int, Call]] = {}
+        for call in journal.rows():
+            assert isinstance(call, Call)
+            self.recorded.setdefault(call.prompt_id, {})[call.index] = call
+        self.outcome: Outcome[R] = Outcome()
+        self.running: dict[str, _Running[R]] = {}
+        self.ready: deque[tuple[str, Ask]] = deque()
+        self.asked: dict[tuple[str, int], tuple[Ask, int]] = {}
+        self.waiting = iter(jobs.items())
+        # Slots with equal weights are one policy, whatever role they play.
+        self.versions = {slot: model.version for slot, model in ctx.models.items()}
+        self.policies: dict[str, ModelRef] = {}
+        for slot, model in ctx.models.items():
+            known = self.policies.setdefault(model.digest, model)
+            self.versions[slot] = known.version
+
+    def run(self, stage: JobStage) -> Outcome[R]:
+        """See `JobStage.run_jobs`."""
+        requests = self._requests()
+        first = next(requests, None)
+        if first is not None:  # else everything was in the journal: no model is needed
+            self._progress(status=f"loading {', '.join(m.version for m in self.policies.values())}")
+            sampler = open_sampler(self.ctx, stage.sampler, *self.policies.values())
+            for drawn in sampler.generate(itertools.chain([first], requests), self.ctx.stopping):
+                self._answered(drawn)
+                self._progress()
+            if self.ctx.stopping():
+                raise Interrupted
+            if self.asked or self.ready:
+                raise StageError(f"{self.ctx.name}: the sampler ended with {len(self.asked)} calls open")
+        if self.running:  # nothing else leaves jobs half done
+            self.outcome.gave_up["deadline"] += len(self.running) + sum(1 for _ in self.waiting)
+        self.outcome.rows = {j: self.outcome.rows[j] for j in self.jobs if j in self.outcome.rows}
+        return self.outcome
+
+    def _requests(self) -> Iterator[Request | None]:
+        """Calls to make, the next of running jobs before new jobs; None while all is under way."""
+        while True:
+            late = self.clock.over()
+            if late:
+                self.ready.clear()
+            if self.ready:
+                yield self._request(*self.ready.popleft())
+            elif not late and len(self.outcome.rows) + len(self.running) < self.enough and self._start():
+                pass
+            elif self.asked:
+                yield None
+            else:
+                return
+
+    def _start(self) -> bool:
+        """Start the next job and feed it what is journaled."""
+        job_id, job = next(self.waiting, (None, None))
+        if job_id is None or job is None:
+            return False
+        self.running[job_id] = _Running(job(self._reject))
+        self._advance(job_id, None)
+        return True
+
+    def _reject(self, reason: str) -> None:
+        self.outcome.rejected[reason] += 1
+
+    def _advance(self, job_id: str, call: Call | None) -> None:
+        """Send a job its answer, and all further answers that are known already."""
+        running = self.running[job_id]
+        try:
+            while True:
+                ask = next(running.steps) if call is None else running.steps.send(call)
+                call = self.recorded.get(job_id, {}).get(running.calls)
+                if call is None:
+                    self.ready.append((job_id, ask))
+                    return
+                if call.step != ask.step:
+                    raise StageError(
+                        f"{self.ctx.name}: the journal has step {call.step!r} where job {job_id} asks for "
+                        f"{ask.step!r}; it was written by other code: remove {self.ctx.work}"
+                    )
+                self._count(running, call)
+        except StopIteration as end:
+            del self.running[job_id]
+            if isinstance(end.value, GaveUp):
+                self.outcome.gave_up[end.value.reason] += 1
+            else:
+                self.outcome.rows[job_id] = end.value
+
+    def _request(self, job_id: str, ask: Ask) -> Request:
+        key = (job_id, self.running[job_id].calls)
+        seed = seed_for(self.ctx.seed, *key)
+        self.asked[key] = (ask, seed)
+        version = self.versions[ask.model] if len(self.policies) > 1 else None
+        return Request(key, ask.messages, seed, ask.params, ask.continue_final, fit=True, policy=version)
+
+    def _answered(self, drawn: Sampled) -> None:
+        ask, seed = self.asked.pop(drawn.key)
+        job_id, number = drawn.key
+        call = Call(
+            prompt_id=job_id,
+            index=number,
+            seed=seed,
+            completion=drawn.text,
+            finish=drawn.finish,
+            tokens=drawn.tokens,
+            policy=self.ctx.models[ask.model].version,
+            step=ask.step,
+        )
+        self.journal.append(call)
+        self._count(self.running[job_id], call)
+        self._advance(job_id, call)
+
+    def _count(self, running: _Running[R], call: Call) -> None:
+        running.calls += 1
+        self.outcome.calls[call.step] += 1
+        self.outcome.tokens += call.tokens
+
+    def _progress(self, **extra: Any) -> None:
+        spare = len(self.jobs) - self.enough
+        total = self.enough - max(0, self.outcome.gave_up.total() - spare)
+        calls = self.outcome.calls.total()
+        done = len(self.outcome.rows)
+        self.ctx.progress(done, total, self.unit, calls=calls, tokens=self.outcome.tokens, **extra)
