@@ -38,6 +38,7 @@ BUILTIN = (
     "itercli.data.rtl_tasks",
     "itercli.data.verilogeval",
     "itercli.data.rtlcoder",
+    "itercli.data.instructions",
     "itercli.papers.itertl",
 )
 
