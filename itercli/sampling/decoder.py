@@ -122,16 +122,20 @@ class Decoder:
         return logits[:, -1].float()
 
     # Not one `inference_mode` around the generator: it would leak into the consumer's code.
-    def run(self, requests: Iterable[Request], stopping: Callable[[], bool]) -> Iterator[Sampled]:
+    def run(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
         """Yield completions as they finish; see `Sampler.generate`."""
         waiting = iter(requests)
         self._reset()
         logits: torch.Tensor | None = None
+        asking = True
         while not stopping():
-            logits = self._fill(waiting, logits)
+            if asking:
+                logits = self._fill(waiting, logits)
             if logits is None or not any(self._running):
                 return
             tokens, finished = self._advance(logits)
+            # None of `requests` is "no more" or "nothing just now": only a completion can change that.
+            asking = bool(finished)
             if finished:
                 for slot, by_end in finished:
                     yield self._finish(slot, by_end)
@@ -142,7 +146,7 @@ class Decoder:
                 self._position += self._active
 
     @torch.inference_mode()
-    def _fill(self, waiting: Iterator[Request], logits: torch.Tensor | None) -> torch.Tensor | None:
+    def _fill(self, waiting: Iterator[Request | None], logits: torch.Tensor | None) -> torch.Tensor | None:
         """Start waiting requests in the free slots; their first logits come from the prefill."""
         changed = False
         for slot in range(self.slots):

@@ -105,14 +105,14 @@ class OpenAISampler:
         self._adapters = {model.digest: name}
         return name
 
-    def generate(self, requests: Iterable[Request], stopping: Callable[[], bool]) -> Iterator[Sampled]:
+    def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
         if self._served is None:
             raise SamplerError("no policy is loaded; call load() first")
         # One event per call: threads of a call that was given up must not wake up in the next.
         stop = self._stop = threading.Event()
         waiting = iter(requests)
         answers: queue.SimpleQueue[Sampled | BaseException] = queue.SimpleQueue()
-        running, exhausted = 0, False
+        running, asking = 0, True
 
         def work(request: Request) -> None:
             try:
@@ -122,10 +122,10 @@ class OpenAISampler:
 
         try:
             while not stopping():
-                while not exhausted and running < self.spec.concurrency:
+                while asking and running < self.spec.concurrency:
                     request = next(waiting, None)
-                    if request is None:
-                        exhausted = True
+                    if request is None:  # no more, or nothing just now: asked again after a completion
+                        asking = False
                     else:
                         # Daemons: a request that hangs for minutes must not hold up the process's exit.
                         threading.Thread(target=work, args=(request,), daemon=True).start()
@@ -140,6 +140,7 @@ class OpenAISampler:
                 running -= 1
                 if isinstance(answer, BaseException):
                     raise answer
+                asking = True
                 yield answer
         finally:
             stop.set()

@@ -189,7 +189,7 @@ class TransformersSampler:
         decoder.forget_prompts()
         return {"batch_invariant": bool((short == short[:1]).all() and (long == short[:1]).all())}
 
-    def generate(self, requests: Iterable[Request], stopping: Callable[[], bool]) -> Iterator[Sampled]:
+    def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
         if self._decoder is None:
             raise SamplerError("no policy is loaded; call load() first")
         return self._decoder.run(requests, stopping)

@@ -209,20 +209,20 @@ class VllmSampler:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def generate(self, requests: Iterable[Request], stopping: Callable[[], bool]) -> Iterator[Sampled]:
+    def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
         if self._loaded is None:
             raise SamplerError("no policy is loaded; call load() first")
         waiting = iter(requests)
         running: dict[str, tuple[Request, int]] = {}
         # Twice the batch keeps the engine fed and leaves the rest of a long stage unread.
         ahead = 2 * self.spec.batch_size
-        exhausted = False
+        asking = True
         try:
             while not stopping():
-                while not exhausted and len(running) < ahead:
+                while asking and len(running) < ahead:
                     request = next(waiting, None)
-                    if request is None:
-                        exhausted = True
+                    if request is None:  # no more, or nothing just now: asked again after a completion
+                        asking = False
                         break
                     ids = encode_prompt(self._tokenizer, request.messages, request.continue_final)
                     check_fits(request, len(ids), self._context)
@@ -234,6 +234,7 @@ class VllmSampler:
                 for output in self._engine.step():
                     if output.finished and output.request_id in running:
                         request, prompt_tokens = running.pop(output.request_id)
+                        asking = True
                         yield _sampled(request, prompt_tokens, output.outputs[0])
         finally:
             if running and self._engine is not None:

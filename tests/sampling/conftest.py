@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from itercli.records import Message, ModelRef
-from itercli.sampling.base import Request, SamplingParams
+from itercli.sampling.base import Request, Sampled, SamplingParams
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -146,6 +146,34 @@ def ask(text: str, index: int = 0, seed: int = 0, **params: object) -> Request:
 
 def never() -> bool:
     return False
+
+
+class Chains:
+    """Requests of which each waits for the one before: `n` chains of `length` calls.
+
+    Feed `requests()` to a sampler and each completion to `finished`.
+    """
+
+    def __init__(self, n: int, length: int, **params: object) -> None:
+        self.params, self.length = params, length
+        self.ready = [(i, 0) for i in range(n)]
+        self.left = n * length
+        self.waits = 0
+
+    def requests(self) -> Iterator[Request | None]:
+        while self.left:
+            if self.ready:
+                chain, call = self.ready.pop()
+                yield ask(f"chain {chain}", call, 100 * chain + call, **self.params)
+            else:
+                self.waits += 1
+                yield None
+
+    def finished(self, row: Sampled) -> None:
+        self.left -= 1
+        chain, call = int(row.key[0].split()[1]), row.key[1] + 1
+        if call < self.length:
+            self.ready.append((chain, call))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from itercli.records import Message, ModelRef
 from itercli.sampling.base import Request, SamplerError, SamplingParams
 from itercli.sampling.openai_sampler import OpenAISampler, _Cancelled, retry_after
 from itercli.sampling.specs import OpenAISpec
-from tests.sampling.conftest import ask, never
+from tests.sampling.conftest import Chains, ask, never
 
 # A fault is (status, headers), a number of seconds to sleep, or "drop".
 Fault = tuple[int, dict[str, str]] | float | str
@@ -229,6 +229,16 @@ def test_finished_rows_come_before_slow_ones(server, sampler):
     server.fault = lambda text, attempt: 1.0 if text == "slow" else None
     order = [s.key[0] for s in sampler().generate([ask("slow"), *(ask(f"p{i}") for i in range(6))], never)]
     assert order[-1] == "slow"
+
+
+def test_none_waits_for_a_completion(server, sampler):
+    chains = Chains(2, 3)
+    rows = []
+    for row in sampler().generate(chains.requests(), never):
+        chains.finished(row)
+        rows.append(row.key)
+    assert sorted(rows) == [(f"chain {i}", n) for i in range(2) for n in range(3)]
+    assert 0 < chains.waits <= 6
 
 
 def test_a_trained_policy_is_refused_unless_the_server_has_it(server, sampler):

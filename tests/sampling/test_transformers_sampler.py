@@ -12,7 +12,7 @@ from itercli.records import Message
 from itercli.sampling.base import Request, SamplerError, SamplingParams
 from itercli.sampling.prompting import encode_prompt
 from itercli.sampling.specs import TransformersSpec
-from tests.sampling.conftest import ask, never, ref_of, save_adapter, save_model
+from tests.sampling.conftest import Chains, ask, never, ref_of, save_adapter, save_model
 
 PROMPTS = ["count to 3", "write a short story about a fox", "adder", "the quick brown fox jumps over " * 6]
 
@@ -126,6 +126,20 @@ def test_refill_streams_before_the_rest(models, sampler):
     first = next(iter(ours.generate(feed(), never)))
     assert first.tokens <= 9
     assert len(taken) <= 16, "requests are taken as slots get free, not all at once"
+
+
+def test_none_waits_for_a_completion(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    chains = Chains(3, 4, max_new_tokens=6)
+    rows = []
+    for row in ours.generate(chains.requests(), never):
+        chains.finished(row)
+        rows.append(row)
+    assert len(rows) == 12
+    assert 0 < chains.waits <= 12, "asked once per completion, not at each step"
+    again = [ask(r.key[0], r.key[1], 100 * int(r.key[0][-1]) + r.key[1], max_new_tokens=6) for r in rows]
+    assert texts(ours, again) == {(r.key, r.text, r.finish, r.tokens) for r in rows}
 
 
 def test_stop_strings_eos_and_budget(models, sampler):

@@ -41,14 +41,19 @@ class ToySource(Component):
 class ToySampler:
     def __init__(self, spec: ToySamplerSpec) -> None:
         self.spec = spec
-        self.level = 0
+        self.levels: dict[str | None, int] = {}
 
-    def load(self, model: ModelRef) -> dict[str, Any]:
-        self.level = json.loads((Path(model.base) / "config.json").read_text())["level"]
-        return {"level": self.level}
+    def load(self, model: ModelRef, *others: ModelRef) -> dict[str, Any]:
+        refs = (model, *others)
+        self.levels = {
+            r.version: json.loads((Path(r.base) / "config.json").read_text())["level"] for r in refs
+        }
+        self.levels[None] = level = self.levels[model.version]
+        return {"level": level}
 
-    def generate(self, requests: Iterable[Request], stopping: Callable[[], bool]) -> Iterator[Sampled]:
-        for n, request in enumerate(requests):
+    def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
+        # Nothing is ever under way when the next request is read, so None can't mean "wait".
+        for n, request in enumerate(r for r in requests if r is not None):
             if stopping():
                 return
             time.sleep(self.spec.delay)
@@ -56,7 +61,7 @@ class ToySampler:
                 if self.spec.fault == "short":
                     return
                 misbehave(self.spec.fault)
-            yield Sampled(request.key, f"{request.seed % 100} at {self.level}", "stop", 3)
+            yield Sampled(request.key, f"{request.seed % 100} at {self.levels[request.policy]}", "stop", 3)
 
     def close(self) -> None:
         pass
