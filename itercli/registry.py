@@ -39,6 +39,8 @@ BUILTIN = (
     "itercli.data.verilogeval",
     "itercli.data.rtlcoder",
     "itercli.data.instructions",
+    "itercli.data.longgen",
+    "itercli.data.longbench_write",
     "itercli.papers.itertl",
 )
 

@@ -227,8 +227,17 @@ def test_every_shipped_option_composes_and_validates(group: str, name: str, tmp_
         ("data", "verilogeval"): [f"data.path={tmp_path}"],
         ("data", "rtlcoder"): [f"data.path={tmp_path}"],
         ("sampler", "openai"): ["sampler.base_url=http://127.0.0.1:1/v1", "sampler.model=x"],
+        ("data", "longgen"): [f"data.path={tmp_path}"],
+        ("data", "longbench_write"): [f"data.path={tmp_path}"],
     }
-    composed = compose_recipe(["recipe=itertl", f"{group}={name}", *needs.get((group, name), [])])
+    recipe = "itertl"
+    if group == "data" and name in ("self_lengthen", "longgen", "longbench_write"):  # seeds, not tasks
+        recipe = str(tmp_path / "own.yaml")
+        Path(recipe).write_text(
+            "# @package _global_\nname: own\nroles: {policy: {path: tiny-rtl}}\nbefore:\n"
+            '  seeds: {uses: prompts, source: "${data.seeds}"}\n  eval: {uses: prompts, source: "${data.eval}"}\n'
+        )
+    composed = compose_recipe([f"recipe={recipe}", f"{group}={name}", *needs.get((group, name), [])])
     check(composed.raw, base=Path.cwd(), locate=composed.locate)
 
 
