@@ -70,7 +70,7 @@ def _prompt(path: Path, line: int, row: dict[str, Any], number: int) -> Prompt:
             "language": _language(text),
             "type": string_field(path, line, row, "type") if "type" in row else "",
             "required": required,
-            "range": next((name for below, name in RANGES if required < below), "4-20k"),
+            "range": next((name for below, name in RANGES if required < below), "4k+"),
             "length": {"kind": "required", "n": required},
         },
     )

@@ -30,7 +30,7 @@ def test_published_files(shared_data: Callable[[str], Path]) -> None:
         20000,
     )
     # As in the LongWriter paper's table of the benchmark.
-    assert Counter(p.meta["range"] for p in prompts) == {"0-500": 26, "500-2k": 36, "2-4k": 31, "4-20k": 27}
+    assert Counter(p.meta["range"] for p in prompts) == {"0-500": 26, "500-2k": 36, "2-4k": 31, "4k+": 27}
     assert Counter(p.meta["language"] for p in prompts) == {"en": 60, "zh": 60}
     assert len(list(LongBenchWrite(path=folder / "longbench_write_en.jsonl").prompts())) == 60
 

@@ -235,7 +235,8 @@ def test_every_shipped_option_composes_and_validates(group: str, name: str, tmp_
         recipe = str(tmp_path / "own.yaml")
         Path(recipe).write_text(
             "# @package _global_\nname: own\nroles: {policy: {path: tiny-rtl}}\nbefore:\n"
-            '  seeds: {uses: prompts, source: "${data.seeds}"}\n  eval: {uses: prompts, source: "${data.eval}"}\n'
+            '  seeds: {uses: prompts, source: "${data.seeds}"}\n'
+            '  eval: {uses: prompts, source: "${data.eval}"}\n'
         )
     composed = compose_recipe([f"recipe={recipe}", f"{group}={name}", *needs.get((group, name), [])])
     check(composed.raw, base=Path.cwd(), locate=composed.locate)
