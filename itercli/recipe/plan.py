@@ -165,7 +165,9 @@ class _Planner:
             self.recipe.raw_stages[scope][name],
         )
         for link in stage.links(name):
-            node.inputs[link.slot] = self._connect(node, link)
+            # Several references may feed one slot; what two of them stand for comes once.
+            feeding = node.inputs.setdefault(link.slot, [])
+            feeding += [i for i in self._connect(node, link) if i not in feeding]
         if stage.WITH_PROMPTS and "prompts" not in node.inputs:
             roots = [p for ids in node.inputs.values() for i in ids for p in self._prompts_of(i)]
             node.inputs["prompts"] = list(dict.fromkeys(roots))

@@ -17,10 +17,10 @@ def by_iteration(run: Run) -> dict[str, dict[int, Any]]:
 
     Values are mappings with value, low and high where the stage gave an interval.
     """
-    uses = {i: place["uses"] for i, place in run.info.get("nodes", {}).items()}
+    kinds = {i: place["kind"] for i, place in run.info.get("nodes", {}).items()}
     table: dict[str, dict[int, Any]] = {}
     for line in run.metrics():
-        if uses.get(line["node"]) != "evaluate":
+        if kinds.get(line["node"]) != "metrics":  # a training's loss is no evaluation
             continue
         for name, value in line["metrics"].items():
             table.setdefault(f"{line['stage']}.{name}", {})[line["iteration"]] = value
