@@ -31,6 +31,7 @@ BUILTIN = (
     "itercli.stages.select",
     "itercli.stages.train",
     "itercli.stages.evaluate",
+    "itercli.stages.measure",
     "itercli.sampling.specs",
     "itercli.training.methods",
     "itercli.verifiers.verilog",

@@ -18,6 +18,7 @@ from itercli import registry
 from itercli.models import ModelSpec
 from itercli.recipe.errors import Problem, RecipeError, nearest, shorten
 from itercli.recipe.fields import NESTED, UNKNOWN
+from itercli.sampling.base import SamplerSpec
 from itercli.stages.base import Stage
 
 Scope = Literal["before", "loop", "after"]
@@ -174,6 +175,7 @@ def check(raw: dict[str, Any], *, base: Path, locate: Locate = lambda key: "") -
                 raw_stages[scope][child] = mapping
     if config is not None:
         problems.extend(_role_problems(config, stages))
+        problems.extend(_model_problems(config, stages))
         problems.extend(_reserved(stages))
     if problems:
         located = [
@@ -223,7 +225,8 @@ def _expand(
             if p not in problems:
                 problems.append(p)
         return
-    problems.extend(Problem(f"{key}.{k}", what, "", allowed) for k, what, allowed in stage.check())
+    for k, what, allowed, *close in stage.check():
+        problems.append(Problem(f"{key}.{k}", what, "", allowed, *close))
     for child, child_entry in stage.children(name).items():
         before = len(problems)
         yield from _expand(scope, f"{name}.{child}", child_entry, raw, problems)
@@ -247,6 +250,32 @@ def _role_problems(config: RecipeConfig, stages: dict[Scope, dict[str, Stage]]) 
                         ", ".join(config.roles),
                         nearest(link.role, config.roles),
                     )
+
+
+def _model_problems(config: RecipeConfig, stages: dict[Scope, dict[str, Stage]]) -> Iterator[Problem]:
+    """Roles that a stage may not train, judge with, or can't draw from."""
+    # Options of children come from their parent, so that is where to look.
+    every = [(f"{s}.{n.split('.')[0]}", stage) for s, group in stages.items() for n, stage in group.items()]
+    trained = {role: key for key, stage in every if (role := stage.trains())}
+    served = {role: spec.served for role, spec in config.roles.items()}
+    for role, key in trained.items():
+        if served.get(role):
+            local = ", ".join(r for r, name in served.items() if not name)
+            yield Problem(f"{key}.role", "a model behind a server can't be trained here", role, local)
+    for key, stage in every:
+        links = {link.role: link for link in stage.model_links() if link.role in served}
+        sampler = getattr(stage, "sampler", None)
+        for role, link in links.items():
+            if link.untrained and role in trained:
+                others = ", ".join(r for r in served if r not in trained)
+                yield Problem(
+                    f"{key}.{link.key}",
+                    f"{trained[role]} trains this role, and a judge must stay the same",
+                    role,
+                    others or "a role that no stage trains, for example `judge: ${model}` under `roles:`",
+                )
+            if isinstance(sampler, SamplerSpec) and (misfit := sampler.resolve().misfit(served[role])):
+                yield Problem(f"{key}.sampler", f"role {role}: {misfit[0]}", "", misfit[1])
 
 
 def _reserved(stages: dict[Scope, dict[str, Stage]]) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ its `StageContext`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
@@ -43,12 +43,17 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class ModelLink:
-    """A model that a stage uses: which version of which role."""
+    """A model that a stage uses: which version of which role.
+
+    Attributes:
+        untrained: The role must be one that no stage of the recipe trains (a judge).
+    """
 
     slot: str
     role: str
     which: Which
     key: str = "role"
+    untrained: bool = False
 
 
 class StageError(IterError):
@@ -194,8 +199,8 @@ class Stage(Component):
         """Stages that this one is made of, as recipe mappings; they run before it."""
         return {}
 
-    def check(self) -> list[tuple[str, str, str]]:
-        """Impossible combinations: (key, what is wrong, what is allowed)."""
+    def check(self) -> Sequence[tuple[str, ...]]:
+        """Impossible combinations: (key, what is wrong, what is allowed[, name probably meant])."""
         return []
 
     def fingerprint(self) -> dict[str, Any]:

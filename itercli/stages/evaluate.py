@@ -6,33 +6,32 @@ like any other, and of the metrics computed from their rows.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field
 
+from itercli import registry
+from itercli.recipe.errors import nearest
 from itercli.records import Prompt, Score
 from itercli.registry import register
-from itercli.stages.base import Link, Stage, StageContext, StageError
+from itercli.stages.base import Link, StageContext, StageError
 from itercli.stages.prompts import inline
-
-METRIC = re.compile(r"pass@([1-9]\d*)|mean_score")
+from itercli.stages.summary import ALWAYS, SummaryStage, Values, collect, is_measure, pass_k, prompt_values
 
 
 @register("stage", "evaluate")
-class Evaluate(Stage):
+class Evaluate(SummaryStage):
     """Samples from the role's current version, scores, and reports metrics with intervals."""
 
-    OUTPUT = "metrics"
-    WITH_PROMPTS = True
-    SEEDED = True
     DEFAULTS = ("sampler",)
 
     uses: Literal["evaluate"] = "evaluate"
     role: str = Field(description="Role whose current version is evaluated.")
     prompts: str | dict[str, Any] = Field(description="A `prompts` stage, or a source in place.")
     scorer: str | dict[str, Any] = Field("functional", description="Which scorer judges.")
-    metrics: tuple[str, ...] = Field(("pass@1",), min_length=1, description="pass@K or mean_score.")
+    metrics: tuple[str, ...] = Field(
+        ("pass@1",), min_length=1, description="pass@K, mean_score, or a number that the scorer measures."
+    )
     n: int = Field(4, ge=1, description="Completions per prompt.")
     temperature: float | tuple[float, ...] = Field(
         0.8, description="Softmax temperature; of several, each metric's best counts, and says which it is."
@@ -41,9 +40,6 @@ class Evaluate(Stage):
     top_k: int = Field(0, ge=0)
     max_new_tokens: int = Field(512, ge=1)
     stop: tuple[str, ...] = ()
-    by: str | None = Field("template", description="Prompt meta field that metrics are broken down by.")
-    confidence: float = Field(0.95, gt=0, lt=1, description="Level of the bootstrap interval over prompts.")
-    resamples: int = Field(1000, ge=100, description="Bootstrap resamples.")
     sampler: str | dict[str, Any] | None = None
 
     @property
@@ -83,84 +79,54 @@ class Evaluate(Stage):
             **{k: _plain(getattr(self, k)) for k in ("metrics", "by", "confidence", "resamples")},
         }
 
-    def check(self) -> list[tuple[str, str, str]]:
-        problems = []
+    def check(self) -> list[tuple[str, ...]]:
+        problems: list[tuple[str, ...]] = []
         if not self.temperatures:
             problems.append(("temperature", "no temperature given", "a number, or a list of them"))
+        name = self.scorer if isinstance(self.scorer, str) else str(self.scorer.get("name"))
+        scorer = registry.find("scorer", name)
+        measures: tuple[str, ...] = getattr(scorer, "MEASURES", ())
         for metric in self.metrics:
-            match = METRIC.fullmatch(metric)
-            if match is None:
-                problems.append(
-                    ("metrics", f"unknown metric {metric!r}", "pass@K (K = 1, 2, ...), mean_score")
-                )
-            elif match[1] and int(match[1]) > self.n:
-                problems.append(
-                    (
-                        "metrics",
-                        f"{metric} needs at least {match[1]} completions per prompt, n is {self.n}",
-                        f"n >= {match[1]}",
-                    )
-                )
+            k = pass_k(metric)
+            if k is not None and k > self.n:
+                what = f"{metric} needs at least {k} completions per prompt, n is {self.n}"
+                problems.append(("metrics", what, f"n >= {k}"))
+            elif not is_measure(metric) or scorer is None:  # an unknown scorer is the child's problem
+                continue
+            elif metric not in measures:
+                allowed = ", ".join([*ALWAYS, *measures])
+                near = nearest(metric, ["pass@1", "mean_score", *measures])
+                problems.append(("metrics", f"scorer {name} has no metric {metric!r}", allowed, near))
+            elif len(self.temperatures) > 1:
+                what = f"of several temperatures the best counts, which means nothing for {metric!r}"
+                problems.append(("temperature", what, "one temperature, or only pass@K and mean_score"))
         return problems
 
     def run(self, ctx: StageContext) -> None:
         prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}
-        groups: dict[str, list[str]] = {}
-        for p in prompts.values():
-            if self.by and self.by in p.meta:
-                groups.setdefault(str(p.meta[self.by]), []).append(p.id)
-        scores = {t: self._scores(ctx, f"scores{suffix}", prompts) for suffix, t in self.temperatures.items()}
+        values = {t: self._values(ctx, f"scores{suffix}", prompts) for suffix, t in self.temperatures.items()}
         result: dict[str, Any] = {}
-        table: dict[str, dict[str, Any]] = {g: {"prompts": len(ids)} for g, ids in sorted(groups.items())}
+        reported: dict[str, Values] = {}
         for metric in self.metrics:
-            values = {t: self._values(ctx, metric, rows) for t, rows in scores.items()}
-            means = {t: self._mean(ctx, list(v.values())) for t, v in values.items()}
-            best = max(means, key=lambda t: means[t]["value"])
-            result[metric] = means[best]
+            means = {t: self.mean(of[metric].values(), ctx.seed) for t, of in values.items()}
+            best = max(means, key=lambda t: (means[t]["prompts"] > 0, means[t]["value"]))
+            result[metric], reported[metric] = means[best], values[best][metric]
             if len(means) > 1:
                 # RTLCoder reports each k at its best temperature; here one sees that it is so.
                 result[metric]["temperature"] = best
                 result |= {f"{metric} T={t:g}": mean for t, mean in means.items()}
-            for group, ids in groups.items():
-                table[group][metric] = self._mean(ctx, [values[best][i] for i in ids])
-        ctx.finish_file("groups.json", {"by": self.by, "groups": table})
+        groups = self.table(reported, prompts.values(), ctx.seed)
+        ctx.finish_file("groups.json", {"by": self.by, "groups": groups})
         ctx.finish_metrics(result)
 
-    def _scores(self, ctx: StageContext, slot: str, prompts: dict[str, Prompt]) -> dict[str, list[Score]]:
-        """Scores by prompt; every prompt must have some."""
-        scores: dict[str, list[Score]] = {}
-        for artifact in ctx.inputs[slot]:
-            for score in artifact.rows(Score):
-                scores.setdefault(score.prompt_id, []).append(score)
-        if missing := prompts.keys() - scores.keys():
+    def _values(self, ctx: StageContext, slot: str, prompts: dict[str, Prompt]) -> dict[str, Values]:
+        """Metric -> value for each prompt; every prompt must have scores."""
+        found = collect(ctx.name, self.metrics, (s for a in ctx.inputs[slot] for s in a.rows(Score)))
+        if missing := prompts.keys() - found.rows[self.metrics[0]].keys():
             raise StageError(
                 f"{ctx.name}: {len(missing)} prompts were not scored, for example {min(missing)}"
             )
-        return scores
-
-    def _values(self, ctx: StageContext, metric: str, scores: dict[str, list[Score]]) -> dict[str, float]:
-        """A metric's value for each prompt."""
-        from itercli.verifiers.passk import pass_at_k
-
-        match = METRIC.fullmatch(metric)
-        if match is None or not match[1]:
-            return {p: sum(r.value for r in rows) / len(rows) for p, rows in scores.items()}
-        if any(r.passed is None for rows in scores.values() for r in rows):
-            raise StageError(
-                f"{ctx.name}: {metric} needs a scorer that tells right from wrong; "
-                f"{self.scorer!r} leaves `passed` open"
-            )
-        k = int(match[1])
-        return {p: pass_at_k(len(rows), sum(r.passed is True for r in rows), k) for p, rows in scores.items()}
-
-    def _mean(self, ctx: StageContext, values: list[float]) -> dict[str, float]:
-        """Mean over prompts with its bootstrap interval."""
-        from itercli.verifiers.passk import bootstrap_mean
-
-        mean, low, high = bootstrap_mean(
-            values, confidence=self.confidence, resamples=self.resamples, seed=ctx.seed
-        )
-        return {"value": mean, "low": low, "high": high, "prompts": len(values)}
+        return {metric: prompt_values(ctx.name, metric, rows) for metric, rows in found.rows.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Stage `select`: turn scored completions into training examples."""
+"""Stage `select`: turn completions, scored or not, into training examples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from itercli.recipe.fields import Selector
-from itercli.records import Prompt, Record, Score
+from itercli.records import Prompt, Record, Score, Trajectory
 from itercli.registry import register
-from itercli.stages.base import Link, Stage, StageContext
+from itercli.stages.base import ArtifactKind, Link, Stage, StageContext
 from itercli.stages.prompts import inline
 from itercli.stages.selectors import Dropped
+
+# What holds the rows that a selector reads.
+KINDS: dict[type[Record], ArtifactKind] = {Score: "scores", Trajectory: "trajectories"}
 
 
 @register("stage", "select")
@@ -27,7 +30,11 @@ class Select(Stage):
     WITH_PROMPTS = True
 
     uses: Literal["select"] = "select"
-    of: str | None = Field(None, description="The `score` stage to choose from; none: prompts alone.")
+    of: str | None = Field(
+        None,
+        description="The stage to choose from: scores, or trajectories if the selector reads them; "
+        "none: prompts alone.",
+    )
     prompts: str | dict[str, Any] | None = Field(
         None, description="A `prompts` stage or a source in place, for selectors that need no scores."
     )
@@ -36,7 +43,7 @@ class Select(Stage):
     def links(self, name: str) -> list[Link]:
         links = []
         if self.of is not None:
-            links.append(Link("of", self.of, ("scores",), "of"))
+            links.append(Link("of", self.of, (KINDS[self.selector.ROWS],), "of"))
         if self.prompts is not None:
             links.append(Link("prompts", inline(self.prompts, name)[0], ("prompts",), "prompts"))
         return links
@@ -50,6 +57,8 @@ class Select(Stage):
         return params
 
     def check(self) -> list[tuple[str, str, str]]:
+        if self.selector.ROWS not in KINDS:
+            return [("selector", f"reads rows of type {self.selector.ROWS.__name__}", "Score or Trajectory")]
         if self.of is None and self.prompts is None:
             return [
                 ("of", "a select stage needs something to select from", "`of:` a score stage, or `prompts:`")
@@ -57,23 +66,24 @@ class Select(Stage):
         return []
 
     def run(self, ctx: StageContext) -> None:
-        scores: dict[str, list[Score]] = {}
+        rows: dict[str, list[Any]] = {}
         for artifact in ctx.inputs.get("of", []):
-            for prompt_id, group in groupby(artifact.rows(Score), key=lambda s: s.prompt_id):
-                scores.setdefault(prompt_id, []).extend(group)
+            found: Iterator[Any] = artifact.rows(self.selector.ROWS)
+            for prompt_id, group in groupby(found, key=lambda row: row.prompt_id):
+                rows.setdefault(prompt_id, []).extend(group)
         prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}
         dropped: Counter[str] = Counter()
 
-        def groups() -> Iterator[tuple[Prompt, list[Score]]]:
+        def groups() -> Iterator[tuple[Prompt, list[Any]]]:
             for n, prompt in enumerate(prompts.values(), 1):
                 ctx.progress(n, len(prompts), "prompts")
-                yield prompt, scores.get(prompt.id, [])
+                yield prompt, rows.get(prompt.id, [])
 
-        rows: list[Record] = []
+        examples: list[Record] = []
         for item in self.selector.select(groups(), rng=random.Random(ctx.seed)):
             if isinstance(item, Dropped):
                 dropped[item.reason] += 1
             else:
-                rows.append(item)
+                examples.append(item)
         counts = {f"dropped: {reason}": n for reason, n in sorted(dropped.items())}
-        ctx.finish_rows(self.selector.EXAMPLES, iter(rows), **counts)
+        ctx.finish_rows(self.selector.EXAMPLES, iter(examples), **counts)

@@ -1,11 +1,11 @@
-"""The selector protocol: scored completions in, training examples out."""
+"""The selector protocol: completions in, scored or not; training examples out."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from itercli.records import Prompt, Record, Score
 from itercli.registry import Component
@@ -21,12 +21,22 @@ class Dropped:
 
 
 class Selector(Component):
-    """Builds examples of type `EXAMPLES` from prompts with their scored completions."""
+    """Builds examples from prompts with their completions.
+
+    Class attributes:
+        EXAMPLES: What it builds.
+        ROWS: What it reads for each prompt: `Score`, or `Trajectory` where no score is needed.
+    """
 
     EXAMPLES: ClassVar[type[Record]]
+    ROWS: ClassVar[type[Record]] = Score
 
     def select(
-        self, groups: Iterable[tuple[Prompt, list[Score]]], *, rng: random.Random
+        self, groups: Iterable[tuple[Prompt, list[Any]]], *, rng: random.Random
     ) -> Iterator[Record | Dropped]:
-        """Yield examples and what was dropped, in the order of the prompts."""
+        """Yield examples and what was dropped, in the order of the prompts.
+
+        Args:
+            groups: Each prompt with its rows of type `ROWS`.
+        """
         raise NotImplementedError

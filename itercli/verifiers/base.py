@@ -9,7 +9,7 @@ call from many threads at once.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import Field
 
@@ -48,7 +48,14 @@ class Judge(Protocol):
 
 
 class Scorer(Component):
-    """Base of all scorers: options here, work in the judge."""
+    """Base of all scorers: options here, work in the judge.
+
+    Class attributes:
+        MEASURES: Numbers that it puts into each row's `Score.meta`, which `evaluate` can
+            report as metrics; None in a row means missing.
+    """
+
+    MEASURES: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def open(self) -> Judge:

@@ -1,0 +1,154 @@
+"""Metrics of score rows: a value for each prompt, means with intervals, and groups.
+
+A metric is ``pass@K``, ``mean_score``, or the name of a number that the scorer puts into
+each row's `meta` (a *measure*: words, a judge's dimension). A prompt's value is the mean
+over its completions; a measure that is None is missing, not zero: the completion is left
+out, and where all of a prompt's are missing, the prompt is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import Field
+
+from itercli.records import Prompt, Score
+from itercli.stages.base import Stage, StageError
+
+METRIC = re.compile(r"pass@([1-9]\d*)|mean_score")
+ALWAYS = ("pass@K (K = 1, 2, ...)", "mean_score")
+Values = dict[str, float | None]
+
+
+class SummaryStage(Stage):
+    """Base of stages that report metrics of score rows."""
+
+    OUTPUT = "metrics"
+    WITH_PROMPTS = True
+    SEEDED = True
+
+    metrics: tuple[str, ...] = Field(
+        min_length=1, description="pass@K, mean_score, or a number that the scorer measures."
+    )
+    by: str | None = Field("template", description="Prompt meta field that metrics are broken down by.")
+    confidence: float = Field(0.95, gt=0, lt=1, description="Level of the bootstrap interval over prompts.")
+    resamples: int = Field(1000, ge=100, description="Bootstrap resamples.")
+
+    def mean(self, values: Iterable[float | None], seed: int) -> dict[str, Any]:
+        """Mean over prompts with its bootstrap interval; None where no prompt has a value.
+
+        `missing` is there only if some prompt has none.
+        """
+        from itercli.verifiers.passk import bootstrap_mean
+
+        values = list(values)
+        known = [v for v in values if v is not None]
+        mean: tuple[float | None, ...] = (None, None, None)
+        if known:
+            mean = bootstrap_mean(known, confidence=self.confidence, resamples=self.resamples, seed=seed)
+        result = dict(zip(("value", "low", "high"), mean, strict=True)) | {"prompts": len(known)}
+        missing = len(values) - len(known)
+        return result | {"missing": missing} if missing else result
+
+    def table(
+        self, values: Mapping[str, Values], prompts: Iterable[Prompt], seed: int
+    ) -> dict[str, dict[str, Any]]:
+        """Group -> its number of prompts and its mean of each metric.
+
+        Args:
+            values: Metric -> prompt id -> value. Prompts that are not in it belong to no
+                group, nor do those without the field `by`.
+        """
+        groups: dict[str, list[str]] = {}
+        scored = next(iter(values.values()))
+        for p in prompts:
+            if self.by and self.by in p.meta and p.id in scored:
+                groups.setdefault(str(p.meta[self.by]), []).append(p.id)
+        return {
+            group: {"prompts": len(ids)}
+            | {metric: self.mean((of[i] for i in ids), seed) for metric, of in values.items()}
+            for group, ids in sorted(groups.items())
+        }
+
+
+@dataclass
+class Collected:
+    """What the metrics need of score rows; the texts are not kept.
+
+    Attributes:
+        rows: Metric -> prompt id -> number of each completion, None where it is missing.
+        measures: Names of all numbers in the rows' `meta`.
+    """
+
+    rows: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
+    measures: set[str] = field(default_factory=set)
+
+
+def collect(where: str, metrics: Iterable[str], scores: Iterable[Score]) -> Collected:
+    """Read score rows; `where` begins the error message.
+
+    Raises:
+        StageError: A measure is neither a number nor missing.
+    """
+    found = Collected({metric: {} for metric in metrics})
+    for score in scores:
+        found.measures.update(k for k, v in score.meta.items() if isinstance(v, int | float))
+        for metric, rows in found.rows.items():
+            rows.setdefault(score.prompt_id, []).append(_number(where, metric, score))
+    return found
+
+
+def prompt_values(where: str, metric: str, rows: Mapping[str, list[float | None]]) -> Values:
+    """A metric's value for each prompt, None where it is missing; `where` begins the error message.
+
+    Raises:
+        StageError: pass@K of rows that leave `passed` open, or of fewer than K completions.
+    """
+    from itercli.verifiers.passk import pass_at_k
+
+    k = pass_k(metric)
+    if k is None:
+        known = {p: [n for n in numbers if n is not None] for p, numbers in rows.items()}
+        return {p: sum(numbers) / len(numbers) if numbers else None for p, numbers in known.items()}
+    values: Values = {}
+    for prompt, numbers in rows.items():
+        if None in numbers:
+            raise StageError(
+                f"{where}: {metric} needs a scorer that tells right from wrong; "
+                f"here `passed` is open, for example of prompt {prompt}"
+            )
+        try:
+            values[prompt] = pass_at_k(len(numbers), sum(n == 1 for n in numbers), k)
+        except ValueError as error:
+            raise StageError(f"{where}: prompt {prompt}: {error}") from error
+    return values
+
+
+def pass_k(metric: str) -> int | None:
+    """K of ``pass@K``; None for other metrics."""
+    match = METRIC.fullmatch(metric)
+    return int(match[1]) if match and match[1] else None
+
+
+def is_measure(metric: str) -> bool:
+    """Whether it names a number in the rows' `meta`."""
+    return METRIC.fullmatch(metric) is None
+
+
+def _number(where: str, metric: str, score: Score) -> float | None:
+    if metric == "mean_score":
+        value: Any = score.value
+    else:
+        value = score.meta.get(metric) if is_measure(metric) else score.passed
+    if value is None:
+        return None
+    if not isinstance(value, int | float):
+        raise StageError(
+            f"{where}: {metric!r} of prompt {score.prompt_id} is a {type(value).__name__}, not a number; "
+            f"name a measure that is one"
+        )
+    return float(value) if math.isfinite(value) else None
