@@ -8,19 +8,18 @@ spell it in characters.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from itercli.data.base import DataError, Source, hash_files, read_jsonl, string_field
 from itercli.records import Message, Prompt
 from itercli.registry import register
+from itercli.verifiers.length import Kind, LengthLimit, parse_longgen
 
-TYPES = ("about", "range", "above", "below")
 LANGUAGES = ("en", "zh")
 
 
@@ -29,8 +28,7 @@ class LonGen(Source):
     """LonGen's queries with their limits.
 
     `meta` holds `language`, `type`, `range`, `constraint` and `length`: the limit as
-    ``{"kind", "low", "high", "n"}`` in words (characters in Chinese), with `low` and `high`
-    for a range and `n` for the other kinds.
+    a `LengthLimit` in plain data.
 
     Attributes:
         path: The file.
@@ -44,7 +42,7 @@ class LonGen(Source):
 
     path: Path = Field(json_schema_extra={"how": True})
     language: Literal["en", "zh"] | None = None
-    type: Literal["about", "range", "above", "below"] | None = None
+    type: Kind | None = None
     offset: int = Field(0, ge=0)
     limit: int | None = Field(None, ge=1)
 
@@ -64,7 +62,7 @@ class LonGen(Source):
 
 def _prompt(path: Path, line: int, row: dict[str, Any], number: int) -> Prompt:
     language = one_of(path, line, row, "language", LANGUAGES)
-    kind = one_of(path, line, row, "type", TYPES)
+    kind = one_of(path, line, row, "type", get_args(Kind))
     constraint = string_field(path, line, row, "constraint")
     return Prompt(
         id=f"longgen/{number}",
@@ -74,21 +72,18 @@ def _prompt(path: Path, line: int, row: dict[str, Any], number: int) -> Prompt:
             "type": kind,
             "range": string_field(path, line, row, "range"),
             "constraint": constraint,
-            "length": _limit(path, line, kind, constraint),
+            "length": _limit(path, line, kind, constraint).model_dump(),
         },
     )
 
 
-def _limit(path: Path, line: int, kind: str, constraint: str) -> dict[str, Any]:
-    numbers = [int(n) for n in re.findall(r"\d+", constraint)]
-    wanted = 2 if kind == "range" else 1
-    if len(numbers) != wanted or sorted(numbers) != numbers or numbers[0] < 1:
-        what = f"'constraint' {constraint!r} does not fit type {kind!r}"
-        fix = "Give two lengths, the smaller first" if wanted == 2 else "Give one length in digits"
-        raise DataError(path, line, what, fix)
-    if kind == "range":
-        return {"kind": kind, "low": numbers[0], "high": numbers[1], "n": None}
-    return {"kind": kind, "low": None, "high": None, "n": numbers[0]}
+def _limit(path: Path, line: int, kind: str, constraint: str) -> LengthLimit:
+    try:
+        return parse_longgen(constraint, kind)
+    except ValueError as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        fix = "Give two lengths, the smaller first" if kind == "range" else "Give one length in digits"
+        raise DataError(path, line, f"'constraint' {constraint!r}: {what}", fix) from error
 
 
 def one_of(path: Path, line: int, row: dict[str, Any], name: str, allowed: tuple[str, ...]) -> str:

@@ -69,10 +69,10 @@ def test_ids_stay_when_only_some_are_asked_for(tmp_path: Path) -> None:
         ({"language": "fr"}, "'language' is 'fr'. Expected one of en, zh"),
         ({"type": "exactly"}, "'type' is 'exactly'. Expected one of about, range, above, below"),
         ({"query": None}, "'query' is a NoneType"),
-        ({"constraint": "around three thousand words"}, "does not fit type 'about'. Give one length"),
+        ({"constraint": "around three thousand words"}, "must hold one number in digits. Give one length"),
         ({"type": "range", "constraint": "3500-2500 words"}, "Give two lengths, the smaller first"),
-        ({"type": "range"}, "does not fit type 'range'"),
-        ({"constraint": "0 words"}, "does not fit"),
+        ({"type": "range"}, "must hold two numbers"),
+        ({"constraint": "0 words"}, "greater than or equal to 1"),
     ],
 )
 def test_errors_name_the_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
