@@ -121,11 +121,14 @@ class RankedExample(Record):
     sources: list[str] = Field(default_factory=list)
 
 
+SERVED = "served:"
+
+
 class ModelRef(Record):
     """How to load a model: a base and, if trained as LoRA, one adapter on it.
 
     Attributes:
-        base: Local folder with the weights and the tokenizer.
+        base: Local folder with the weights and the tokenizer; empty for a served model.
         adapter: Local folder of a PEFT adapter on `base`, or None.
         version: Role and version, for example "policy@0" for the start model.
         digest: Hash that identifies these weights; two refs with one digest are one model.
@@ -135,3 +138,8 @@ class ModelRef(Record):
     adapter: str | None = None
     version: str
     digest: str
+
+    @property
+    def served(self) -> str | None:
+        """Name of a model that is only behind a server, else None."""
+        return self.digest.removeprefix(SERVED) if self.digest.startswith(SERVED) else None

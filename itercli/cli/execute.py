@@ -112,7 +112,7 @@ def _info(plan: Plan, run: Run, overrides: list[str]) -> dict[str, Any]:
         "iterations": plan.recipe.config.iterations,
         "headline": plan.recipe.config.headline,
         "roles": {
-            role: {"path": str(m.path), "digest": m.digest, "source": m.source}
+            role: {"path": str(m.path) if m.path else None, "digest": m.digest, "source": m.source}
             for role, m in plan.roots.items()
         },
         "nodes": old["nodes"] if same else nodes,

@@ -228,7 +228,7 @@ class Runner:
                     slot: {
                         "version": use.label,
                         "node": self._place(use.node) if use.node else None,
-                        "path": str(self.plan.roots[use.role].path),
+                        "path": str(self.plan.roots[use.role].path or ""),
                         "digest": self.plan.roots[use.role].digest,
                     }
                     for slot, use in node.models.items()

@@ -11,6 +11,7 @@ from itercli.models import hub
 from itercli.models.digest import folder_digest
 from itercli.models.known import KnownModel, find_known, is_model_folder, known
 from itercli.models.spec import ModelError, ModelNotFound, ModelSpec, ResolvedModel
+from itercli.records import SERVED
 
 
 def _say(line: str) -> None:
@@ -31,6 +32,8 @@ def resolve(spec: ModelSpec, download: bool = False) -> ResolvedModel:
         ModelNotFound: It is not on this machine (and `download` is off), or is no model.
         ModelError: The pull failed, or the spec makes no sense.
     """
+    if spec.served is not None:
+        return ResolvedModel(path=None, digest=f"{SERVED}{spec.served}", source="served")
     entry = find_known(spec.path)
     if entry is not None:
         _refuse_revision(spec, "a known model")

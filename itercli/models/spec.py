@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from itercli.errors import IterError
 
@@ -15,6 +15,8 @@ class ModelSpec(BaseModel):
 
     Attributes:
         path: A known name (`iter models`), a local folder, or a hub id (`org/name`).
+        served: Instead of `path`: the name of a model behind an OpenAI-compatible server, of
+            which nothing is on this machine. Whether the server changes it can't be seen here.
         revision: Branch, tag or commit of a hub id; "main" if not given.
         trust_remote_code: Run the Python files that come with the model. They become part
             of the digest then.
@@ -22,26 +24,35 @@ class ModelSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str = Field(min_length=1)
+    path: str = ""
+    served: str | None = Field(None, min_length=1)
     revision: str | None = None
     trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ModelSpec:
+        if bool(self.path) == (self.served is not None):
+            raise ValueError("`path` (a known name, a folder or a hub id), or `served` (a server's model)")
+        if self.served is not None and (self.revision is not None or self.trust_remote_code):
+            raise ValueError("`served` without `revision` and `trust_remote_code`, which are the server's")
+        return self
 
 
 class ResolvedModel(BaseModel):
     """A model on this machine.
 
     Attributes:
-        path: Local folder with config, weights and tokenizer.
+        path: Local folder with config, weights and tokenizer; None for a served model.
         digest: Identifies the weights and the tokenizer: "sha256:..." for folders,
-            "hub:ORG/NAME@COMMIT" for hub models.
-        source: "shipped", "pulled", "folder" or "hub".
+            "hub:ORG/NAME@COMMIT" for hub models, "served:NAME" for served ones.
+        source: "shipped", "pulled", "folder", "hub" or "served".
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: Path
+    path: Path | None
     digest: str
-    source: Literal["shipped", "pulled", "folder", "hub"]
+    source: Literal["shipped", "pulled", "folder", "hub", "served"]
 
 
 class ModelError(IterError):

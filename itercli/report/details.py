@@ -125,7 +125,7 @@ def _header(console: Console, run: dict[str, Any]) -> None:
         "seed": run["seed"],
     }
     for role, model in run["roles"].items():
-        pairs[role] = f"{model['path']}\n{model['digest']} ({model['source']})"
+        pairs[role] = "\n".join(p for p in (model["path"], f"{model['digest']} ({model['source']})") if p)
     when = f"{run['created']}, last changed {age(updated)} ago" if updated is not None else run["created"]
     pairs["begun"] = f"{when}; {spent(run['seconds'])} of work"
     if run["stopped_early"]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -123,7 +123,14 @@ class SamplerError(IterError):
 
 
 class SamplerSpec(Component):
-    """Options of a sampler; `build` runs in a worker and may import heavy modules."""
+    """Options of a sampler; `build` runs in a worker and may import heavy modules.
+
+    Class attributes:
+        REMOTE: The models are in a server, so it holds no memory here, and it alone can draw
+            from roles that are `served`.
+    """
+
+    REMOTE: ClassVar[bool] = False
 
     def build(self) -> Sampler:
         """Create the sampler without a model loaded."""
@@ -132,3 +139,16 @@ class SamplerSpec(Component):
     def resolve(self) -> SamplerSpec:
         """The sampler that really runs on this machine (see `auto`); light."""
         return self
+
+    def misfit(self, served: str | None) -> tuple[str, str] | None:
+        """Why it can't draw from a role, and what is allowed; None if it can.
+
+        Args:
+            served: The role's name on a server; None for a model of this machine.
+        """
+        if served is None or self.REMOTE:
+            return None
+        return (
+            f"{self.NAME} samples from models of this machine, but {served!r} is only behind a server",
+            "{name: openai, base_url: ...}",
+        )

@@ -81,7 +81,10 @@ class OpenAISampler:
         if model.adapter is not None and spec.lora_endpoint:
             return self._load_adapter(model), "adapter loaded"
         if model.version.endswith("@0") and model.adapter is None:
-            return spec.model, "fixed model of the server"
+            name = model.served or spec.model
+            if name is None:
+                raise SamplerError(f"{model.version}: set sampler.model, its name on {spec.base_url}")
+            return name, "fixed model of the server"
         raise SamplerError(
             f"{model.version} is a trained policy, but the server at {spec.base_url} serves the fixed model "
             f"{spec.model!r}: name its model in sampler.model_for_version, set sampler.lora_endpoint=true "

@@ -92,6 +92,7 @@ class VllmSpec(SamplerSpec):
         kv_cache_gib: Size of the KV cache on CPU in GiB.
         compile: Let vLLM compile the model; the first start takes longer, tokens come faster.
         max_lora_rank: Largest adapter rank that adapter=lora will meet.
+        max_loras: Adapters that adapter=lora holds side by side.
     """
 
     dtype: Dtype = "auto"
@@ -104,6 +105,7 @@ class VllmSpec(SamplerSpec):
     compile: bool = how(True)
     prefix_caching: bool = how(True)
     max_lora_rank: int = how(64, ge=1)
+    max_loras: int = how(2, ge=1)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = how("WARNING")
 
     def build(self) -> Sampler:
@@ -120,7 +122,7 @@ class OpenAISpec(SamplerSpec):
     refused unless `model_for_version` names its model or `lora_endpoint` loads it.
 
     Attributes:
-        model: Name of the model on the server.
+        model: Name of the model on the server; None takes the role's `served`.
         endpoint: chat sends messages; completions sends one text, contents joined by newlines.
         model_for_version: Model name on the server by version, for example {"policy@1": "it1"}.
         lora_endpoint: Load adapters through `/v1/load_lora_adapter`; the server must see the
@@ -134,7 +136,9 @@ class OpenAISpec(SamplerSpec):
         backoff_s: First pause in seconds; doubles each time, with jitter, up to `backoff_max_s`.
     """
 
-    model: str
+    REMOTE = True
+
+    model: str | None = None
     endpoint: Literal["chat", "completions"] = "chat"
     model_for_version: dict[str, str] = Field(default_factory=dict)
     extra: dict[str, Any] = Field(default_factory=dict)
@@ -151,6 +155,13 @@ class OpenAISpec(SamplerSpec):
         from itercli.sampling.openai_sampler import OpenAISampler
 
         return OpenAISampler(self)
+
+    def misfit(self, served: str | None) -> tuple[str, str] | None:
+        if served is None and self.model is None and not self.model_for_version:
+            return "what is the model's name on the server?", "model: NAME, or a role {served: NAME}"
+        if served is not None and self.model not in (None, served):
+            return f"asks for {self.model!r}, but the role is {served!r}", f"no `model`, or model: {served}"
+        return None
 
 
 @register("sampler", "auto")

@@ -43,7 +43,10 @@ _PARAMS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_new_token
 def open_sampler(ctx: StageContext, spec: SamplerSpec, policy: ModelRef, *others: ModelRef) -> Sampler:
     """The worker's sampler with these policies answering; logs how they were switched to."""
     spec = spec.resolve()
-    sampler = ctx.shared(f"sampler:{json.dumps(spec.model_dump(mode='json'), sort_keys=True)}", spec.build)
+    # One sampler is kept per prefix. Those that hold no memory have one of their own, so that a
+    # judge behind a server does not take down the engine that samples here.
+    prefix = f"{spec.NAME} sampler" if spec.REMOTE else "sampler"
+    sampler = ctx.shared(f"{prefix}:{json.dumps(spec.model_dump(mode='json'), sort_keys=True)}", spec.build)
     report = sampler.load(policy, *others)
     ctx.event("policy_loaded", policy=policy.version, digest=policy.digest, **report)
     return sampler
