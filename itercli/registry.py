@@ -32,6 +32,7 @@ BUILTIN = (
     "itercli.stages.train",
     "itercli.stages.evaluate",
     "itercli.stages.measure",
+    "itercli.stages.likelihood",
     "itercli.sampling.specs",
     "itercli.training.methods",
     "itercli.verifiers.verilog",
