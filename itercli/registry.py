@@ -36,6 +36,7 @@ BUILTIN = (
     "itercli.sampling.specs",
     "itercli.training.methods",
     "itercli.verifiers.verilog",
+    "itercli.verifiers.text_scorers",
     "itercli.data.sources",
     "itercli.data.rtl_tasks",
     "itercli.data.verilogeval",
@@ -44,6 +45,11 @@ BUILTIN = (
     "itercli.data.longgen",
     "itercli.data.longbench_write",
     "itercli.papers.itertl",
+    "itercli.papers.self_lengthen.propose",
+    "itercli.papers.self_lengthen.respond",
+    "itercli.papers.self_lengthen.extend",
+    "itercli.papers.self_lengthen.length_bias",
+    "itercli.papers.self_lengthen.pairs",
 )
 
 

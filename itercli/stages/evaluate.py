@@ -38,6 +38,7 @@ class Evaluate(SummaryStage):
     )
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
+    repetition_penalty: float = Field(1.0, gt=0)
     max_new_tokens: int = Field(512, ge=1)
     stop: tuple[str, ...] = ()
     sampler: str | dict[str, Any] | None = None
@@ -56,9 +57,8 @@ class Evaluate(SummaryStage):
         ]
 
     def children(self, name: str) -> dict[str, dict[str, Any]]:
-        shared = {
-            key: getattr(self, key) for key in ("role", "n", "top_p", "top_k", "max_new_tokens", "sampler")
-        }
+        same = ("role", "n", "top_p", "top_k", "repetition_penalty", "max_new_tokens", "sampler")
+        shared = {key: getattr(self, key) for key in same}
         prompts, children = inline(self.prompts, name)
         for suffix, temperature in self.temperatures.items():
             sample = {"uses": "sample", "prompts": prompts, "stop": list(self.stop), **shared}

@@ -1,0 +1,160 @@
+"""Step 2: the two-stage extension of a draft, in several micro-steps.
+
+A micro-step on text x: stage A enriches the first half of x alone, so that the model writes
+more than it would have room for at once; stage B is asked to enrich the whole of x while its
+answer is already opened with A. The candidate A + B replaces x if it passes the check and is
+longer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from itercli.papers.self_lengthen.respond import rejections
+from itercli.papers.self_lengthen.wording import WORDING, Language
+from itercli.recipe.seeds import seed_for
+from itercli.records import Message, Prompt, Trajectory
+from itercli.registry import register
+from itercli.stages.base import Link, ModelLink, StageContext, StageError
+from itercli.stages.jobs import Ask, GaveUp, JobStage, Reject, Steps
+from itercli.verifiers.text_check import Check
+from itercli.verifiers.words import longgen_words
+
+
+@register("stage", "self_lengthen.extend")
+class Extend(JobStage):
+    """Extends every draft in `n` independent jobs.
+
+    Rows keep the draft and each micro-step of the successful try in `meta`: the half that
+    stage A saw, A, B, words, ratio, failed checks and whether the candidate was taken.
+    """
+
+    OUTPUT = "trajectories"
+    WITH_PROMPTS = True
+
+    uses: Literal["self_lengthen.extend"] = "self_lengthen.extend"
+    role: str = Field(description="The extender.")
+    of: str = Field(description="The stage with the drafts.")
+    n: int = Field(2, ge=1, description="Jobs per draft.")
+    micro_steps: int = Field(3, ge=1, description="Micro-steps of a try.")
+    growth: float = Field(1.2, ge=1, description="A job succeeds above this ratio of words to the draft's.")
+    tries: int = Field(20, ge=1, description="Tries per job.")
+    language: Language = "en"
+    accept: Check = Field(description="Language or rules that a candidate must pass.")
+    finished: bool = Field(True, description="Turn down candidates cut by max_new_tokens.")
+
+    def links(self, name: str) -> list[Link]:
+        return [Link("of", self.of, ("trajectories",), "of")]
+
+    def model_links(self) -> list[ModelLink]:
+        return [ModelLink("policy", self.role, "current")]
+
+    def key_params(self) -> dict[str, Any]:
+        params = super().key_params()
+        del params["of"], params["role"]
+        return params
+
+    def run(self, ctx: StageContext) -> None:
+        prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}
+        drafts = [t for a in ctx.inputs["of"] for t in a.rows(Trajectory)]
+        jobs = {
+            f"{d.prompt_id}#{d.index}.{j}": lambda reject, d=d, j=j: self._job(
+                ctx, prompts[d.prompt_id], d, j, reject
+            )
+            for d in drafts
+            for j in range(self.n)
+        }
+        made = self.run_jobs(ctx, jobs, "extensions")
+        if not made.rows:
+            raise StageError(f"{ctx.name}: no draft was extended: {made.counts}")
+        ctx.finish_rows(Trajectory, iter(made.rows.values()), **made.counts)
+
+    def _job(
+        self, ctx: StageContext, prompt: Prompt, draft: Trajectory, job: int, reject: Reject
+    ) -> Steps[Trajectory]:
+        instruction, start = prompt.messages[-1].content, longgen_words(draft.completion)
+        tokens = 0
+        for attempt in range(1, self.tries + 1):
+            text, words = draft.completion, start
+            steps: list[dict[str, Any]] = []
+            for _ in range(self.micro_steps):
+                half = first_half(text)
+                a = yield Ask("extend.a", self._turns(prompt, instruction, half), self.params())
+                opened = first_paragraphs(a.completion)
+                turns = self._turns(prompt, instruction, text)
+                if opened:  # one paragraph leaves nothing to open the answer with
+                    turns = (*turns, Message(role="assistant", content=opened))
+                b = yield Ask("extend.b", turns, self.params(), continue_final=bool(opened))
+                tokens += a.tokens + b.tokens
+                candidate = opened + b.completion
+                longer = longgen_words(candidate)
+                failed = rejections(self.accept, candidate, b.finish, self.finished)
+                if longer <= words:
+                    failed = (*failed, "not_longer")
+                for name in failed:
+                    reject(name)
+                steps.append(
+                    {
+                        "half": half,
+                        "a": opened,
+                        "b": b.completion,
+                        "words_before": words,
+                        "words": longer,
+                        "ratio": round(longer / max(1, words), 3),
+                        "failed": list(failed),
+                        "taken": not failed,
+                    }
+                )
+                if not failed:
+                    text, words = candidate, longer
+            if words > self.growth * start:
+                return Trajectory(
+                    prompt_id=prompt.id,
+                    index=draft.index * self.n + job,
+                    seed=seed_for(ctx.seed, f"{prompt.id}#{draft.index}.{job}"),
+                    completion=text,
+                    finish="stop",
+                    tokens=tokens,
+                    policy=a.policy,
+                    meta={
+                        "draft": draft.completion,
+                        "draft_index": draft.index,
+                        "draft_words": start,
+                        "words": words,
+                        "ratio": round(words / max(1, start), 3),
+                        "tries": attempt,
+                        "steps": steps,
+                    },
+                )
+            reject("try: too little growth")
+        return GaveUp("too little growth")
+
+    def _turns(self, prompt: Prompt, instruction: str, draft: str) -> tuple[Message, ...]:
+        """The extender's conversation: system turns of the prompt stay, the user's is the request."""
+        return extend_request(self.language, prompt, instruction, draft)
+
+
+def extend_request(language: Language, prompt: Prompt, instruction: str, draft: str) -> tuple[Message, ...]:
+    """What the extender is asked, in sampling and in training alike."""
+    text = WORDING[language].extend.format(instruction=instruction, draft=draft)
+    return (*[m for m in prompt.messages if m.role == "system"], Message(role="user", content=text))
+
+
+def split_text(text: str) -> list[str]:
+    """Paragraphs; lines where there are at most two paragraphs."""
+    parts = text.split("\n\n")
+    return parts if len(parts) > 2 else text.split("\n")
+
+
+def first_half(text: str) -> str:
+    """The first ⌊n/2⌋ parts of a text, joined by blank lines."""
+    parts = split_text(text)
+    return "\n\n".join(parts[: len(parts) // 2])
+
+
+def first_paragraphs(text: str) -> str:
+    """The first ⌊2m/3⌋ paragraphs: without the last third, no ending is carried over."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(paragraphs[: 2 * len(paragraphs) // 3])

@@ -1,0 +1,77 @@
+"""What the models are asked, per language. The wording is ours; the structure is the paper's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Language = Literal["en", "zh"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """Texts with named gaps, for `str.format`.
+
+    Attributes:
+        propose: Asks for instructions; the answer is opened with two examples.
+        items: The opened answer, gaps `first` and `second`.
+        next_item: Where the third item ends.
+        suitable: Asks whether an instruction suits a long article; gaps `words`, `instruction`.
+        answer: How the answer to that is opened; small models would chat instead.
+        yes: First word of the answer that keeps it, compared without case.
+        extend: Asks to enrich a draft; gaps `instruction`, `draft`.
+        line_break: What joins the lines of a thinned draft.
+    """
+
+    propose: str
+    items: str
+    next_item: tuple[str, ...]
+    suitable: str
+    answer: str
+    yes: str
+    extend: str
+    line_break: str
+
+
+WORDING: dict[Language, Wording] = {
+    "en": Wording(
+        propose=(
+            "Invent instructions that people might give to a writing assistant and that call for a long, "
+            "detailed text. They should differ in topic and kind of text. Number them, one per item."
+        ),
+        items="1: {first}\n\n2: {second}\n\n3:",
+        next_item=("\n4:", "\n4."),
+        suitable=(
+            "Here is an instruction for a writer:\n\n{instruction}\n\n"
+            "Could a good answer to it be an article of more than {words} words? Answer yes or no only."
+        ),
+        answer="My answer (yes or no):",
+        yes="yes",
+        extend=(
+            "You are an editor who is known for turning outlines into rich, polished texts.\n\n"
+            "Below are an instruction and an outline that answers it. Enrich the outline: add information, "
+            "particulars and livelier description. Do not carry on after its end; make what is there richer. "
+            "You may fill out paragraphs and put in new sections. Do not repeat yourself and do not ramble. "
+            "Make the text as long, rich and engaging as you can, and give nothing but the text.\n\n"
+            "Instruction:\n{instruction}\n\nOutline:\n{draft}"
+        ),
+        line_break="\n",
+    ),
+    "zh": Wording(
+        propose=(
+            "请设想人们可能向写作助手提出的指令，这些指令需要写出篇幅长、内容详细的文字，题材和文体各不相同。"
+            "请编号，每条一个指令。"
+        ),
+        items="1：{first}\n\n2：{second}\n\n3：",
+        next_item=("\n4：", "\n4:", "\n4."),
+        suitable="下面是给写作者的一条指令：\n\n{instruction}\n\n它适合写成{words}字以上的文章吗？只回答“是”或“否”。",
+        answer="我的回答（是或否）：",
+        yes="是",
+        extend=(
+            "下面是一条指令和据此写成的提纲。请充实提纲：补充信息、细节和描写，不要接着结尾往下写，而要丰富已有内容。"
+            "可以扩充段落，也可以增加带小标题的部分。不要重复，不要空话。只输出正文。\n\n"
+            "指令：\n{instruction}\n\n提纲：\n{draft}"
+        ),
+        line_break="\n\n",
+    ),
+}
