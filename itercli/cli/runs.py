@@ -63,8 +63,10 @@ def run(args: argparse.Namespace) -> int:
 def _headline(headline: dict[str, Any] | None) -> str:
     if headline is None:
         return ""
+    from itercli.report.numbers import number
+
     first, last = headline["first"], headline["last"]
-    values = f"{first['value']:.3f}"
+    values = number(first["value"])
     if first["iteration"] != last["iteration"]:
-        values += f" -> {last['value']:.3f}"
+        values += f" -> {number(last['value'])}"
     return f"{headline['metric'].partition('.')[2]} {values}"

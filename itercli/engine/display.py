@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from itercli.engine.runner import Display
 from itercli.engine.status import Status
 from itercli.recipe.plan import Node, Plan
+from itercli.report.numbers import missing, number
 from itercli.report.text import clean
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ def result_text(manifest: dict[str, Any]) -> str:
         parts.append(f"{manifest['rows']} rows")
     for name, value in manifest["metrics"].items():
         if isinstance(value, dict):
-            parts.append(f"{name} {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]")
+            low, mean, high = (number(value[k], like=value["value"]) for k in ("low", "value", "high"))
+            ends = f" [{low}, {high}]" if value["value"] is not None else ""
+            parts.append(f"{name} {mean}{ends}{missing(value)}")
         elif isinstance(value, float):
             parts.append(f"{name} {value:.4g}")
         elif isinstance(value, int):

@@ -9,6 +9,7 @@ import yaml
 
 from itercli.engine.runs import Run
 from itercli.report.lineage import lineage, sentence
+from itercli.report.numbers import NOTHING, interval, missing, number
 from itercli.report.runs import STATE_STYLES, resume_command, runs_option, seconds_since, summary
 from itercli.report.stages import group_metrics, seconds_by_kind, stage_views
 from itercli.report.tables import by_iteration, metric_table
@@ -165,8 +166,10 @@ def _stages(stages: list[dict[str, Any]]) -> Table:
 def _result(stage: dict[str, Any]) -> str:
     parts = [stage["note"]] if stage["note"] else []
     for name, value in list(stage["metrics"].items())[:MOST]:
-        number = value["value"] if isinstance(value, dict) else value
-        parts.append(f"{name} {number:.4g}" if isinstance(number, float) else f"{name} {number}")
+        if isinstance(value, dict):
+            parts.append(f"{name} {number(value['value'])}{missing(value)}")
+        else:
+            parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
     parts += [f"{n} {name}" for name, n in stage["counts"].items() if n][:MOST]
     if len(stage["metrics"]) > MOST or sum(n > 0 for n in stage["counts"].values()) > MOST:
         parts.append("... (--json has all)")
@@ -192,11 +195,14 @@ def _groups(console: Console, groups: dict[str, dict[str, Any]]) -> None:
             for group in sorted({g for t in tables for g in t}):
                 values = [t.get(group, {}).get(metric) for t in tables]
                 prompts = next(t[group]["prompts"] for t in tables if group in t)
-                cells = [
-                    "" if v is None else f"{v['value']:.2f} ({v['low']:.2f}-{v['high']:.2f})" for v in values
-                ]
-                table.add_row(Text(clean(group)), str(prompts), *cells)
+                table.add_row(Text(clean(group)), str(prompts), *map(_group_cell, values))
             console.print(table)
+
+
+def _group_cell(metric: dict[str, Any] | None) -> str:
+    if metric is None or metric["value"] is None:
+        return "" if metric is None else NOTHING
+    return f"{number(metric['value'])} ({interval(metric)}{missing(metric)})"
 
 
 def _lineage(models: list[dict[str, Any]]) -> Table:

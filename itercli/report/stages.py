@@ -100,7 +100,7 @@ def group_metrics(views: list[StageView]) -> dict[str, dict[str, Any]]:
     """Per-group metrics: stage name -> {"by", "iterations": {iteration: {group: {metric: value}}}}."""
     found: dict[str, dict[str, Any]] = {}
     for v in views:
-        content = read_json(v.entry.path / "groups.json") if v.place["uses"] == "evaluate" else None
+        content = read_json(v.entry.path / "groups.json") if v.place["kind"] == "metrics" else None
         if v.state != "done" or not content or not content.get("groups"):
             continue
         stage = found.setdefault(v.node.partition("/")[2], {"by": content["by"], "iterations": {}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from itercli.engine.runs import Run
+from itercli.report.numbers import NOTHING, interval, missing, number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,11 +72,8 @@ def closing(run: Run, outcome: Outcome) -> None:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{value['value']:.3f} [dim]({_short(value['low'])}-{_short(value['high'])})[/]"
-    return "" if value is None else f"{value:.4g}"
-
-
-def _short(value: float) -> str:
-    """Two digits without the zero before the point: four intervals have to fit into 80 columns."""
-    return f"{value:.2f}".replace("0.", ".", 1)
+    if not isinstance(value, dict):
+        return "" if value is None else f"{value:.4g}"
+    if value["value"] is None:
+        return f"[dim]{NOTHING}{missing(value)}[/]"
+    return f"{number(value['value'])} [dim]({interval(value)}{missing(value)})[/]"
