@@ -11,11 +11,15 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from itercli.sampling.base import Request, Sampled, SamplerError
-from itercli.sampling.draw import draw, stream, uniforms
+from itercli.sampling.base import Request, Sampled
+from itercli.sampling.draw import draw, penalized, stream, uniforms
+from itercli.sampling.policies import budget, no_room
 from itercli.sampling.prompting import encode_prompt
 from itercli.sampling.slots import PromptKV, SlotCache, prompt_kv
 from itercli.sampling.stops import StopTables, cut_at_stop
+
+# Tokens of an open turn that are decoded along with what continues it.
+_BEFORE = 8
 
 
 @dataclass(slots=True)
@@ -25,6 +29,8 @@ class _Running:
     request: Request
     stop: tuple[str, ...]
     prompt_tokens: int
+    # Last prompt tokens of an open turn: some tokenizers strip the space a text begins with.
+    before: list[int]
 
 
 class Decoder:
@@ -37,6 +43,7 @@ class Decoder:
         slots: Rows per step.
         context: Longest prompt plus completion in tokens, or None.
         prompt_cache: Prefilled prompts to keep.
+        threads: CPU threads; a setting of the whole process, so each turn sets it anew.
     """
 
     def __init__(
@@ -47,9 +54,10 @@ class Decoder:
         slots: int,
         context: int | None,
         prompt_cache: int = 8,
+        threads: int = 1,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.slots, self.context = slots, context
+        self.slots, self.context, self.threads = slots, context, threads
         self.device = model.device
         self.config = model.config.get_text_config()
         self.cache = SlotCache(slots, self.device)
@@ -71,14 +79,18 @@ class Decoder:
             return torch.zeros(self.slots, dtype=torch.int64, device=self.device)
 
         self._running: list[_Running | None] = [None] * self.slots
+        self._refused: list[Sampled] = []
         self._position, self._count, self._stream, self._budget = ints(), ints(), ints(), ints()
         self._top_k, self._stop_set = ints(), ints()
         self._temperature = torch.zeros(self.slots, dtype=torch.float64, device=self.device)
         self._top_p = torch.ones(self.slots, dtype=torch.float64, device=self.device)
+        self._penalty = torch.ones(self.slots, device=self.device)
+        # Which tokens each row has seen, [slots, V]; made when a request wants a penalty.
+        self._seen: torch.Tensor | None = None
         self._active = torch.zeros(self.slots, dtype=torch.bool, device=self.device)
         self._rows = torch.arange(self.slots, device=self.device)
         self._tokens = torch.zeros((self.slots, 128), dtype=torch.int64, device=self.device)
-        self._use_top_k = self._use_top_p = self._use_stops = False
+        self._use_top_k = self._use_top_p = self._use_stops = self._use_penalty = False
 
     def forget_prompts(self) -> None:
         """Drop prefilled prompts; needed whenever the weights change."""
@@ -129,8 +141,15 @@ class Decoder:
         logits: torch.Tensor | None = None
         asking = True
         while not stopping():
+            torch.set_num_threads(self.threads)
             if asking:
                 logits = self._fill(waiting, logits)
+                # A refused request is a finished one: the source may have waited for it.
+                asking, refused = bool(self._refused), self._refused
+                self._refused = []
+                yield from refused
+                if asking:
+                    continue
             if logits is None or not any(self._running):
                 return
             tokens, finished = self._advance(logits)
@@ -156,6 +175,8 @@ class Decoder:
             if request is None:
                 break
             first = self._start(slot, request)
+            if first is None:
+                continue
             if logits is None:
                 logits = first.new_zeros((self.slots, first.shape[0]))
             logits[slot] = first
@@ -164,17 +185,29 @@ class Decoder:
             self._refresh_flags()
         return logits
 
-    def _start(self, slot: int, request: Request) -> torch.Tensor:
+    def _start(self, slot: int, request: Request) -> torch.Tensor | None:
+        """Logits of the first token, or None if the request was refused."""
         params = request.params
         ids = tuple(encode_prompt(self.tokenizer, request.messages, request.continue_final))
-        check_fits(request, len(ids), self.context)
+        room = budget(request, len(ids), self.context)
+        if not room:
+            self._refused.append(no_room(request, len(ids), self.context))
+            return None
         keys_values, logits = self.prefill(ids)
         self.cache.insert(slot, keys_values)
-        self._running[slot] = _Running(request, params.stop, len(ids))
+        before = list(ids[-_BEFORE:]) if request.continue_final else []
+        self._running[slot] = _Running(request, params.stop, len(ids), before)
         self._position[slot], self._count[slot] = len(ids), 0
-        self._stream[slot], self._budget[slot] = stream(request.seed), params.max_new_tokens
+        self._stream[slot], self._budget[slot] = stream(request.seed), room
         self._temperature[slot], self._top_k[slot] = params.temperature, params.top_k
         self._top_p[slot], self._stop_set[slot] = params.top_p, self._stops.index(params.stop)
+        self._penalty[slot] = params.repetition_penalty
+        if params.repetition_penalty != 1:
+            if self._seen is None:
+                shape = (self.slots, logits.shape[0])
+                self._seen = torch.zeros(shape, dtype=torch.bool, device=self.device)
+            self._seen[slot] = False
+            self._seen[slot, list(ids)] = True
         self._active[slot] = True
         return logits
 
@@ -183,17 +216,21 @@ class Decoder:
         self._use_top_k = any(params.top_k for params in live)
         self._use_top_p = any(params.top_p < 1 for params in live)
         self._use_stops = any(params.stop for params in live)
+        self._use_penalty = any(params.repetition_penalty != 1 for params in live)
 
     @torch.inference_mode()
     def _advance(self, logits: torch.Tensor) -> tuple[torch.Tensor, list[tuple[int, bool]]]:
         """Draw a token per row and find the rows that are done: (slot, ended by itself)."""
+        seen = self._seen if self._use_penalty else None
         tokens = draw(
-            logits,
+            logits if seen is None else penalized(logits, seen, self._penalty),
             uniforms(self._stream, self._count),
             self._temperature,
             self._top_k if self._use_top_k else None,
             self._top_p if self._use_top_p else None,
         )
+        if seen is not None:
+            seen[self._rows, tokens] = True
         longest = int(self._count.max())
         if longest >= self._tokens.shape[1]:
             self._tokens = torch.cat([self._tokens, torch.zeros_like(self._tokens)], dim=1)
@@ -216,9 +253,12 @@ class Decoder:
             assert running is not None
             tail = self._stops.tail(running.stop)
             count = int(self._count[slot])
-            recent = self._decode(self._tokens[slot, max(0, count - tail) : count].tolist())
+            if count > tail:
+                recent = self._decode(self._tokens[slot, count - tail : count].tolist())
+            else:
+                recent = self._text(running, slot, count)
             if cut_at_stop(recent, running.stop) is not None:
-                full = self._decode(self._tokens[slot, :count].tolist())
+                full = self._text(running, slot, count)
                 hits[slot] = cut_at_stop(full, running.stop) is not None
         return hits
 
@@ -226,13 +266,13 @@ class Decoder:
         running = self._running[slot]
         assert running is not None
         count = int(self._count[slot])
-        text = self._decode(self._tokens[slot, :count].tolist())
+        text = self._text(running, slot, count)
         cut = cut_at_stop(text, running.stop)
         self._running[slot] = None
         self._active[slot] = False
         # Free rows draw greedily: it costs nothing and can't force the slow paths.
         self._count[slot] = self._top_k[slot] = self._stop_set[slot] = 0
-        self._temperature[slot], self._top_p[slot] = 0.0, 1.0
+        self._temperature[slot], self._top_p[slot], self._penalty[slot] = 0.0, 1.0, 1.0
         return Sampled(
             key=running.request.key,
             text=text if cut is None else cut,
@@ -241,21 +281,12 @@ class Decoder:
             meta={"prompt_tokens": running.prompt_tokens},
         )
 
+    def _text(self, running: _Running, slot: int, count: int) -> str:
+        """What a slot has written so far."""
+        ids = self._tokens[slot, :count].tolist()
+        head = self._decode(running.before) if running.before else ""
+        whole = self._decode(running.before + ids)
+        return whole[len(head) :] if whole.startswith(head) else self._decode(ids)
+
     def _decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
-def check_fits(request: Request, prompt_tokens: int, context: int | None) -> None:
-    """Refuse a request that can't be drawn in full.
-
-    Raises:
-        SamplerError: The prompt is empty, or prompt and budget exceed the context.
-    """
-    if prompt_tokens == 0:
-        raise SamplerError(f"request {request.key}: the prompt has no tokens")
-    budget = request.params.max_new_tokens
-    if context is not None and prompt_tokens + budget > context:
-        raise SamplerError(
-            f"request {request.key}: prompt of {prompt_tokens} tokens + max_new_tokens {budget} exceeds the "
-            f"model's context of {context}; lower max_new_tokens or drop the prompt"
-        )

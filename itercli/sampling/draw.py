@@ -46,6 +46,20 @@ def uniforms(streams: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     return _shift(bits, 11).to(torch.float64) * 2.0**-53
 
 
+def penalized(logits: torch.Tensor, seen: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+    """Logits with each row's repetition penalty (CTRL, Keskar et al. 2019, section 4.1).
+
+    Rows with penalty 1 keep their bits.
+
+    Args:
+        logits: [B, V].
+        seen: bool [B, V], tokens of the prompt and the completion so far.
+        penalty: [B].
+    """
+    penalty = penalty.to(logits.dtype)[:, None]
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
 def draw(
     logits: torch.Tensor,
     u: torch.Tensor,

@@ -10,6 +10,7 @@ import email.utils
 import os
 import queue
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,10 +20,21 @@ import httpx
 
 from itercli.records import ModelRef
 from itercli.sampling.base import Request, Sampled, SamplerError
+from itercli.sampling.policies import by_version, distinct, policy_of
 from itercli.sampling.specs import OpenAISpec
 
 # Answers that another try can mend; other 4xx say that the request itself is wrong.
 _RETRY = frozenset({408, 409, 425, 429})
+
+
+# How servers word it (OpenAI, vLLM, SGLang, llama.cpp) when prompt and budget exceed the context.
+_CONTEXT = re.compile(
+    r"context.?(length|window|size)|exceeds?.{0,60}context|longer than the model", re.I | re.S
+)
+
+
+class _ContextExceeded(SamplerError):
+    """The server refuses a request because it does not fit into the model's context."""
 
 
 class _Cancelled(Exception):
@@ -49,25 +61,38 @@ class OpenAISampler:
         self._stop = threading.Event()
         # Not for results: spreads the retries of many requests over time.
         self._jitter = random.Random()
-        self._served: str | None = None
-        self._loaded: ModelRef | None = None
+        self._served: dict[str | None, str] = {}
         self._adapters: dict[str, str] = {}
 
-    def load(self, model: ModelRef) -> dict[str, Any]:
-        started = time.perf_counter()
-        self._loaded = self._served = None
+    def load(self, model: ModelRef, *others: ModelRef) -> dict[str, Any]:
+        self._served = {}
         self._stop = threading.Event()
+        refs = distinct(model, *others)
         listed = self._models()
-        name, how = self._name_for(model, listed)
-        if how != "adapter loaded" and listed and name not in listed:
-            raise SamplerError(
-                f"{model.version}: the server at {self.spec.base_url} does not serve {name!r}; "
-                f"it serves {', '.join(listed)}"
-            )
-        self._served, self._loaded = name, model
-        seconds = round(time.perf_counter() - started, 3)
-        # The server's weights can't be read: only its list of names is checked.
-        return {"switch": how, "served": name, "seconds": seconds, "probe": {"listed": name in listed}}
+        served: dict[str, str] = {}
+        reports = []
+        for digest, ref in refs.items():
+            started = time.perf_counter()
+            name, how = self._name_for(ref, listed)
+            if how != "adapter loaded" and listed and name not in listed:
+                raise SamplerError(
+                    f"{ref.version}: the server at {self.spec.base_url} does not serve {name!r}; "
+                    f"it serves {', '.join(listed)}"
+                )
+            served[digest] = name
+            seconds = round(time.perf_counter() - started, 3)
+            # The server's weights can't be read: only its list of names is checked.
+            probe = {"listed": name in listed}
+            reports.append({"switch": how, "served": name, "seconds": seconds, "probe": probe})
+        for digest in self._adapters.keys() - refs.keys():
+            old = self._adapters.pop(digest)
+            self._send("POST", "unload_lora_adapter", {"lora_name": old}, f"unloading {old}")
+        self._served = by_version(served, model, *others)
+        rest = [
+            {"version": ref.version, **report}
+            for ref, report in zip(list(refs.values())[1:], reports[1:], strict=True)
+        ]
+        return reports[0] | ({"others": rest} if rest else {})
 
     def _name_for(self, model: ModelRef, listed: list[str]) -> tuple[str, str]:
         """The server's name for a version, and how it came there.
@@ -103,13 +128,11 @@ class OpenAISampler:
         name = f"{model.version}-{model.digest[:12]}-{os.getpid()}".replace("/", "-")
         body = {"lora_name": name, "lora_path": model.adapter}
         self._send("POST", "load_lora_adapter", body, f"the adapter of {model.version}")
-        for old in self._adapters.values():
-            self._send("POST", "unload_lora_adapter", {"lora_name": old}, f"unloading {old}")
-        self._adapters = {model.digest: name}
+        self._adapters[model.digest] = name
         return name
 
     def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
-        if self._served is None:
+        if not self._served:
             raise SamplerError("no policy is loaded; call load() first")
         # One event per call: threads of a call that was given up must not wake up in the next.
         stop = self._stop = threading.Event()
@@ -150,13 +173,22 @@ class OpenAISampler:
 
     def _complete(self, request: Request, stop: threading.Event) -> Sampled:
         chat = self.spec.endpoint == "chat"
-        answer = self._send(
-            "POST",
-            "chat/completions" if chat else "completions",
-            self._body(request),
-            f"request {request.key}",
-            stop,
-        )
+        path = "chat/completions" if chat else "completions"
+        body, what = self._body(request), f"request {request.key}"
+        try:
+            answer = self._send("POST", path, body, what, stop)
+        except _ContextExceeded as error:
+            if not request.fit:
+                raise
+            refused = Sampled(request.key, "", "error", 0, {"error": str(error)})
+            if not chat:
+                return refused
+            # Without a budget a chat gets what the context leaves.
+            del body["max_tokens"]
+            try:
+                answer = self._send("POST", path, body, what, stop)
+            except _ContextExceeded:
+                return refused
         try:
             choice = answer["choices"][0]
             text = (choice["message"]["content"] if chat else choice["text"]) or ""
@@ -175,7 +207,7 @@ class OpenAISampler:
     def _body(self, request: Request) -> dict[str, Any]:
         params, spec = request.params, self.spec
         body: dict[str, Any] = {
-            "model": self._served,
+            "model": policy_of(self._served, request),
             "temperature": params.temperature,
             "max_tokens": params.max_new_tokens,
             "seed": request.seed,
@@ -185,14 +217,21 @@ class OpenAISampler:
             body["top_p"] = params.top_p
         if params.top_k:
             body["top_k"] = params.top_k
+        if params.repetition_penalty != 1:
+            body["repetition_penalty"] = params.repetition_penalty
         if params.stop:
             body["stop"] = list(params.stop)
+        if params.json_schema is not None:
+            schema = {"name": _schema_name(params.json_schema), "schema": params.json_schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if spec.endpoint == "chat":
             body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
             if request.continue_final:
                 body.update(add_generation_prompt=False, continue_final_message=True)
         else:
-            body["prompt"] = "\n".join(m.content for m in request.messages)
+            closed = request.messages[:-1] if request.continue_final else request.messages
+            opened = request.messages[-1].content if request.continue_final else ""
+            body["prompt"] = "\n".join(m.content for m in closed) + opened
         return body | spec.extra
 
     def _send(
@@ -223,7 +262,8 @@ class OpenAISampler:
                     return _json(response, what)
                 problem = f"HTTP {response.status_code}: {response.text[:500]}"
                 if response.status_code < 500 and response.status_code not in _RETRY:
-                    raise SamplerError(
+                    exceeded = response.status_code in (400, 413, 422) and _CONTEXT.search(response.text)
+                    raise (_ContextExceeded if exceeded else SamplerError)(
                         f"{what}: {self.spec.base_url} refused it with {problem}{_hint(response)}"
                     )
                 asked = retry_after(response.headers.get("retry-after"))
@@ -242,7 +282,7 @@ class OpenAISampler:
     def close(self) -> None:
         self._stop.set()
         self._client.close()
-        self._served = self._loaded = None
+        self._served = {}
 
 
 def retry_after(value: str | None) -> float | None:
@@ -268,6 +308,11 @@ def _json(response: httpx.Response, what: str) -> dict[str, Any]:
     except ValueError as error:
         raise SamplerError(f"{what}: the answer is not JSON: {response.text[:200]}") from error
     return answer if isinstance(answer, dict) else {}
+
+
+def _schema_name(schema: dict[str, Any]) -> str:
+    """A name as the API wants it; the model may get to see it."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", str(schema.get("title") or "answer"))[:64]
 
 
 def _hint(response: httpx.Response) -> str:

@@ -8,7 +8,7 @@ the policy before the switch.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,21 @@ class Probe:
         self._seen: OrderedDict[str, np.ndarray] = OrderedDict()
         self._last: tuple[ModelRef, np.ndarray] | None = None
 
-    def check(self, ref: ModelRef, fingerprint: np.ndarray) -> dict[str, Any]:
+    def check(
+        self,
+        ref: ModelRef,
+        fingerprint: np.ndarray,
+        beside: Iterable[tuple[ModelRef, np.ndarray]] = (),
+    ) -> dict[str, Any]:
         """Compare and remember a policy's fingerprint (a vector of log-probs).
 
+        Args:
+            beside: Others that answer at the same time, with what they gave just now.
+
         Returns:
-            What to log: `changed_by` against the policy before, `drift` against the same
-            weights' earlier visit, and `warning` where two digests hold equal weights.
+            What to log: `changed_by` against the policy before, `apart` against each one
+            beside it, `drift` against the same weights' earlier visit, and `warning` where
+            two digests hold equal weights.
 
         Raises:
             SamplerError: Another policy than `ref` answers.
@@ -56,21 +65,30 @@ class Probe:
                     f"(off by {report['drift']:.3g}); the switch did not take, or the folder was changed"
                 )
         if self._last is not None and self._last[0].digest != ref.digest:
-            report["changed_by"] = _distance(self._last[1], fingerprint)
-            if report["changed_by"] == 0:
-                old = self._last[0]
-                if self._differ(old, ref):
-                    raise SamplerError(
-                        f"probe after the switch to {ref.version}: the model still answers exactly as "
-                        f"{old.version}, though the weights on disk differ (a change too small for "
-                        "half precision is lost when it is merged: try dtype=float32 or an attached adapter)"
-                    )
-                report["warning"] = f"{ref.version} and {old.version} have equal weights"
+            report["changed_by"] = self._apart(ref, fingerprint, *self._last, report)
+        apart = {old.version: self._apart(ref, fingerprint, old, print, report) for old, print in beside}
+        if apart:
+            report["apart"] = apart
         self._seen[ref.digest] = fingerprint
         while len(self._seen) > self._keep:
             self._seen.popitem(last=False)
         self._last = (ref, fingerprint)
         return report
+
+    def _apart(
+        self, ref: ModelRef, mine: np.ndarray, old: ModelRef, its: np.ndarray, report: dict[str, Any]
+    ) -> float:
+        """Distance to another policy; 0 only where the two models' weights are equal."""
+        distance = _distance(its, mine)
+        if distance == 0:
+            if self._differ(old, ref):
+                raise SamplerError(
+                    f"probe after the switch to {ref.version}: the model still answers exactly as "
+                    f"{old.version}, though the weights on disk differ (a change too small for "
+                    "half precision is lost when it is merged: try dtype=float32 or an attached adapter)"
+                )
+            report["warning"] = f"{ref.version} and {old.version} have equal weights"
+        return distance
 
     def forget(self) -> None:
         """Start over, for another base model."""

@@ -2,7 +2,10 @@
 
 If a model is trained on other ids than it is sampled with, every loop degrades silently;
 so a training example is the very prompt ids of sampling, then the response's ids, then the
-end-of-turn token that stops a completion.
+end-of-turn token that stops a completion. A turn that is continued is the same: the prompt's
+ids, then those of what stands there already. The template never sees an open turn, so it can
+neither close it, nor trim it, nor refuse it, and the model's state is the one in which it would
+have written that text itself.
 """
 
 from __future__ import annotations
@@ -22,17 +25,17 @@ def render(tokenizer: Any, messages: Sequence[Message], continue_final: bool = F
     Args:
         tokenizer: A transformers tokenizer.
         messages: The conversation so far.
-        continue_final: Leave the last (assistant) message open instead of opening a new turn.
+        continue_final: Leave the last (assistant) message open instead of opening a new turn:
+            its content stands unchanged at the end.
+
+    Raises:
+        ValueError: The message to continue is not the assistant's.
     """
+    closed, opened = _open_turn(messages, continue_final)
     if not getattr(tokenizer, "chat_template", None):
-        return "\n".join(message.content for message in messages)
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    return tokenizer.apply_chat_template(
-        turns,
-        tokenize=False,
-        add_generation_prompt=not continue_final,
-        continue_final_message=continue_final,
-    )
+        return "\n".join(message.content for message in closed) + opened
+    turns = [{"role": message.role, "content": message.content} for message in closed]
+    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) + opened
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message], continue_final: bool = False) -> list[int]:
@@ -41,15 +44,25 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message], continue_final: b
     Templates write their special tokens themselves; without a template the tokenizer adds
     its own, except an EOS, which would end the prompt.
     """
-    text = render(tokenizer, messages, continue_final)
-    if getattr(tokenizer, "chat_template", None):
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    closed, opened = _open_turn(messages, continue_final)
+    text = render(tokenizer, closed)
+    templated = bool(getattr(tokenizer, "chat_template", None))
     bos = getattr(tokenizer, "bos_token", None)
-    ids = list(tokenizer(text, add_special_tokens=not (bos and text.startswith(bos)))["input_ids"])
+    special = not templated and not (bos and text.startswith(bos))
+    ids = list(tokenizer(text, add_special_tokens=special)["input_ids"])
     eos = getattr(tokenizer, "eos_token_id", None)
-    if ids and ids[-1] == eos and not text.endswith(tokenizer.eos_token):
+    if not templated and ids and ids[-1] == eos and not text.endswith(tokenizer.eos_token):
         ids.pop()
-    return ids
+    return ids + list(tokenizer(opened, add_special_tokens=False)["input_ids"]) if opened else ids
+
+
+def _open_turn(messages: Sequence[Message], continue_final: bool) -> tuple[Sequence[Message], str]:
+    """The conversation before an open turn, and what stands in it already."""
+    if not continue_final:
+        return messages, ""
+    if not messages or messages[-1].role != "assistant":
+        raise ValueError("continue_final needs an assistant message at the end")
+    return messages[:-1], messages[-1].content
 
 
 def encode_example(tokenizer: Any, messages: Sequence[Message], response: str) -> tuple[list[int], int]:

