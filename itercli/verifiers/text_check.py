@@ -10,13 +10,12 @@ language detection, no upper bound of the length. In a recipe::
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from itercli.verifiers.words import Unit, units
+from itercli.verifiers.words import Language, Unit, units
 
-Language = Literal["en", "zh"]
 FAILURES = ("empty", "closing", "meta_words", "repeated_ngram")
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+Language = Literal["en", "zh"]
 Unit = Literal["words", "characters"]
 """What an n-gram is made of: whitespace tokens, or the units of `characters`."""
 
