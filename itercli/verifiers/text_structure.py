@@ -11,9 +11,9 @@ from itercli.verifiers.text_quality import paragraphs
 
 FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})(.*)")
 MARKDOWN = re.compile(r"\s{0,3}(#{1,6})\s+(\S.*)")
-CHAPTER = re.compile(r"(第[一二三四五六七八九十百\d]+[章节幕回部][^。！？]{0,40}|[Cc]hapter \w+\b.{0,60})")
-CHINESE = re.compile(r"([一二三四五六七八九十]+、[^。！？]{1,30})")
-BOLD = re.compile(r"\*\*([^*]{1,80})\*\*[:：]?")
+CHAPTER = re.compile(r"(第[一二三四五六七八九十百\d]+[章节幕回部][^。！？\n]{0,40}|[Cc]hapter \w+\b.{0,60})")
+CHINESE = re.compile(r"([一二三四五六七八九十]+、[^。！？\n]{1,30})")
+BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*[:：]?")
 # Lines of their own kind stand for headings below Markdown's six levels.
 PLAIN = ((7, CHAPTER), (8, CHINESE), (9, BOLD))
 # Two digits at most: a line that starts with a year is no item.
@@ -47,6 +47,7 @@ class Structure:
     """What the form of a text is like.
 
     Attributes:
+        paragraphs: Parts between blank lines that are not headings.
         numbering: Numbered items and headings go up by one, from 1.
         fences: Every code fence is closed.
         sections: No heading without text below it.
@@ -72,7 +73,7 @@ def structure(text: str) -> Structure:
     """All checks of a text."""
     _, balanced = _outside_fences(text)
     return Structure(
-        paragraphs=len(paragraphs(text)),
+        paragraphs=sum(_heading(part) is None for part in paragraphs(text)),
         headings=len(headings(text)),
         numbering=numbering_ok(text),
         fences=balanced,
