@@ -32,6 +32,8 @@ BUILTIN = (
     "itercli.stages.train",
     "itercli.stages.evaluate",
     "itercli.stages.measure",
+    "itercli.stages.judge",
+    "itercli.stages.judge_pairs",
     "itercli.stages.likelihood",
     "itercli.sampling.specs",
     "itercli.training.methods",
@@ -50,6 +52,7 @@ BUILTIN = (
     "itercli.papers.self_lengthen.extend",
     "itercli.papers.self_lengthen.length_bias",
     "itercli.papers.self_lengthen.pairs",
+    "itercli.papers.self_lengthen.limits",
 )
 
 

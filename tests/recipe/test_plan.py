@@ -113,6 +113,20 @@ def test_after_sees_the_last_iteration_and_all_of_them(project: Project) -> None
     assert nodes["after/last"].inputs["of"] == ["iteration-02/sample"]
 
 
+def test_several_references_feed_one_slot_with_the_prompts_of_all(project: Project) -> None:
+    limits = {"uses": "self_lengthen.limits", "of": ["all.sample", "all.drafts", "sample"], "role": "policy"}
+    drafts = {**SAMPLE, "prompts": {"name": "toy", "note": "of its own"}}
+    nodes = toy(project, loop__drafts=drafts, after={"limits": limits}).nodes
+    iterations = ("iteration-01", "iteration-02")
+    own = [f"{i}/drafts.prompts" for i in iterations]
+    assert nodes["after/limits"].inputs == {
+        "of": [f"{i}/{name}" for name in ("sample", "drafts") for i in iterations],
+        "prompts": ["before/tasks", *own],
+    }
+    wrong = errors(project, after={"limits": {**limits, "of": ["all.sample", "all.smaple"]}})
+    assert "did you mean: sample" in wrong["after.limits.of"]
+
+
 def test_two_roles_have_versions_of_their_own(project: Project) -> None:
     raw = yaml.safe_load((project.path / "toy.yaml").read_text())
     roles = {"policy": raw["roles"]["policy"], "critic": raw["roles"]["policy"]}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from itercli.engine.context import Context, StoredArtifact
+from itercli.engine.journal import RowJournal
 from itercli.engine.rows import read_rows, write_rows
 from itercli.engine.store import ROWS, Entry
 from itercli.records import Message, ModelRef, Prompt, Trajectory
@@ -53,7 +54,7 @@ def context(folder: Path, model: ModelRef, stop: threading.Event | None = None) 
     ]
     for slot, record, rows in (("prompts", Prompt, prompts), ("of", Trajectory, drawn)):
         (folder / slot).mkdir(parents=True, exist_ok=True)
-        write_rows(folder / slot / ROWS, record, rows)  # type: ignore[arg-type]
+        write_rows(folder / slot / ROWS, record, rows)
         inputs[slot] = [StoredArtifact(Entry(folder / slot, "x", slot), slot)]
     work = folder / "out"
     work.mkdir(exist_ok=True)
@@ -127,8 +128,13 @@ def test_resumes_with_the_same_numbers(
     stage(batch_tokens=150).run(whole)
     stop = threading.Event()
     cut = context(tmp_path / "cut", model, stop)
-    append = type(cut.journal(Likelihood)).append
-    monkeypatch.setattr(type(cut.journal(Likelihood)), "append", lambda j, row: (append(j, row), stop.set()))
+    append = RowJournal.append
+
+    def append_and_stop(journal: RowJournal[Any], row: Any) -> None:
+        append(journal, row)
+        stop.set()
+
+    monkeypatch.setattr(RowJournal, "append", append_and_stop)
     with pytest.raises(Interrupted):
         stage(batch_tokens=150).run(cut)
     cut.close()
