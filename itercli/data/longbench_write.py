@@ -18,6 +18,7 @@ from pydantic import Field
 from itercli.data.base import DataError, Source, hash_files, read_jsonl, string_field
 from itercli.records import Message, Prompt
 from itercli.registry import register
+from itercli.verifiers.length import LengthLimit
 
 # The paper reports by these ranges of required lengths.
 RANGES = ((500, "0-500"), (2000, "500-2k"), (4000, "2-4k"))
@@ -29,8 +30,8 @@ WORD = re.compile(r"[A-Za-z]+")
 class LongBenchWrite(Source):
     """LongBench-Write's prompts with their required lengths.
 
-    `meta` holds `type`, `required` (words), `range` of the required length, `length` as
-    ``{"kind": "required", "n": words}``, and `language`, which the file does not say: Chinese
+    `meta` holds `type`, `required` (words), `range` of the required length, the same as
+    a `LengthLimit` in `length`, and `language`, which the file does not say: Chinese
     where ideographs outnumber Latin words.
 
     Attributes:
@@ -71,7 +72,7 @@ def _prompt(path: Path, line: int, row: dict[str, Any], number: int) -> Prompt:
             "type": string_field(path, line, row, "type") if "type" in row else "",
             "required": required,
             "range": next((name for below, name in RANGES if required < below), "4k+"),
-            "length": {"kind": "required", "n": required},
+            "length": LengthLimit(kind="about", n=required, low=None, high=None).model_dump(),
         },
     )
 

@@ -19,12 +19,16 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
+def about(words: int) -> dict[str, Any]:
+    return {"kind": "about", "n": words, "low": None, "high": None}
+
+
 def test_published_files(shared_data: Callable[[str], Path]) -> None:
     folder = shared_data("self_lengthen")
     prompts = list(LongBenchWrite(path=folder / "longbench_write.jsonl").prompts())
     assert len(prompts) == 120
     assert len({p.meta["type"] for p in prompts}) == 7
-    assert all(p.meta["length"] == {"kind": "required", "n": p.meta["required"]} for p in prompts)
+    assert all(p.meta["length"] == about(p.meta["required"]) for p in prompts)
     assert (min(p.meta["required"] for p in prompts), max(p.meta["required"] for p in prompts)) == (
         100,
         20000,
@@ -45,7 +49,7 @@ def test_rows(tmp_path: Path) -> None:
     one, two, ruler = LongBenchWrite(path=path).prompts()
     assert one.id == "longbench_write/0"
     expected = {"language": "en", "type": "News Report", "required": 500, "range": "500-2k"}
-    assert one.meta == {**expected, "length": {"kind": "required", "n": 500}}
+    assert one.meta == {**expected, "length": about(500)}
     assert two.meta["language"] == "zh"
     assert (ruler.meta["type"], ruler.meta["length"]["n"]) == ("", 30000)
     assert [p.id for p in LongBenchWrite(path=path, language="zh", limit=5).prompts()] == [
