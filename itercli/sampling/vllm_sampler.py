@@ -209,7 +209,12 @@ class VllmSampler:
         if spec.max_model_len is not None:
             options["max_model_len"] = spec.max_model_len
         if spec.adapter == "lora":
-            options.update(enable_lora=True, max_loras=spec.max_loras, max_lora_rank=spec.max_lora_rank)
+            # vLLM's CPU kernels take the last slot's adapter for rows without one, where others in the
+            # batch have one (its pull request 48421): a spare last slot stays empty.
+            spare = int(self._vllm.platforms.current_platform.is_cpu())
+            options.update(
+                enable_lora=True, max_loras=spec.max_loras + spare, max_lora_rank=spec.max_lora_rank
+            )
         arguments = EngineArgs(
             model=model.base,
             dtype=spec.dtype,

@@ -176,6 +176,6 @@ def test_two_adapters_and_their_base_in_one_engine(models, tmp_path, monkeypatch
         # An engine that serves the base for an adapter is found out.
         monkeypatch.setattr(sampler, "_attach", lambda ref, wanted: None)
         with pytest.raises(SamplerError, match="still answers exactly as the base of generator@1"):
-            sampler.load(gen)
+            sampler.load(gen.model_copy(update={"digest": "not seen before"}))
     finally:
         sampler.close()
