@@ -23,9 +23,9 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-def plan_file(path: Path, text: str) -> int:
+def plan_file(path: Path, text: str, *overrides: str) -> int:
     path.write_text(text)
-    composed = compose_recipe([f"recipe={path}"])
+    composed = compose_recipe([f"recipe={path}", *overrides])
     return len(build_plan(check(composed.raw, base=Path.cwd())).nodes)
 
 
@@ -34,6 +34,11 @@ def test_recipes_of_the_page_plan(tmp_path: Path) -> None:
     assert len(found) == 2
     for n, text in enumerate(found):
         assert plan_file(tmp_path / f"r{n}.yaml", text) > 5
+
+
+def test_recipe_with_a_judge_plans(tmp_path: Path) -> None:
+    (text,) = blocks(ROOT / "docs" / "judging.md", "yaml")
+    assert plan_file(tmp_path / "judged.yaml", text, "model=tiny-rtl") > 30
 
 
 def test_plug_in_of_the_page_registers(tmp_path: Path) -> None:
