@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from itercli.models import models_dir
+from itercli.records import Message, RankedExample
 from itercli.training.collate import (
     Group,
     Row,
@@ -30,6 +32,48 @@ def test_end_of_turn_is_always_a_target(tokenizer):
             targets = labels[labels != -100].tolist()
             assert targets[-1] == tokenizer.eos_token_id
             assert tokenizer.decode(targets[:-1]) == response
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    folder = models_dir() / "smollm2-135m"
+    if not folder.exists():
+        pytest.skip("SmolLM2 is not here; `iter models pull smollm2-135m` fetches it")
+    return pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+
+
+LONG = "\n\n".join(f"Paragraph {n} says something of its own, and then some more." for n in range(60))
+
+
+def article(i: int, response: str) -> RankedExample:
+    question = [Message(role="user", content=f"Write article number {i}.")]
+    return RankedExample(prompt_id=f"a{i}", messages=question, responses=[response], scores=[1.0], target=0)
+
+
+def test_long_texts_keep_their_end_of_turn_with_a_real_chat_template(smollm2):
+    texts = [LONG, "Short.", LONG + " ", "ends in a mark <|im_start|>"]
+    examples = [article(i, text) for i, text in enumerate(texts)]
+    groups, counts = encode_groups(examples, smollm2, max_length=4096, needed=Sft().needed)
+    assert counts["dropped_too_long"] == 0
+    batch = pad_rows([g.rows[0] for g in groups], torch.device("cpu"))
+    for row, labels, text in zip((g.rows[0] for g in groups), batch.labels, texts, strict=True):
+        targets = labels[labels != -100].tolist()
+        assert smollm2.convert_ids_to_tokens(targets[-1]) == "<|im_end|>"
+        assert smollm2.decode(targets[:-1]) == text  # the whole text, and nothing of the prompt
+        assert smollm2.decode(row.ids[: row.prompt_len]).endswith("<|im_start|>assistant\n")
+
+
+def test_what_is_too_long_by_one_token_is_dropped_and_counted(smollm2):
+    examples = [article(0, "Short."), article(1, LONG), article(2, "Short, too.")]
+    groups, _ = encode_groups(examples, smollm2, max_length=4096, needed=Sft().needed)
+    exact = groups[1].length
+    fits, counts = encode_groups(examples, smollm2, max_length=exact, needed=Sft().needed)
+    assert [g.length for g in fits] == [g.length for g in groups]
+    assert counts["dropped_too_long"] == counts["candidates_too_long"] == 0
+    fewer, counts = encode_groups(examples, smollm2, max_length=exact - 1, needed=Sft().needed)
+    assert [g.prompt_id for g in fewer] == ["a0", "a2"]
+    assert [g.rows[0].ids.tolist() for g in fewer] == [groups[i].rows[0].ids.tolist() for i in (0, 2)]
+    assert (counts["examples"], counts["dropped_too_long"], counts["candidates_too_long"]) == (3, 1, 1)
 
 
 def test_padding_keeps_only_the_positions_that_predict_responses():
