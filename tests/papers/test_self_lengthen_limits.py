@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from itercli.engine.context import Context, StoredArtifact
 from itercli.engine.rows import read_rows, write_rows
+from itercli.engine.runs import all_runs
 from itercli.engine.store import ROWS, Entry
 from itercli.papers.self_lengthen.limit_text import SENTENCES, Stated, _number, chinese_numeral, read, say
 from itercli.papers.self_lengthen.limits import Limits
@@ -28,6 +30,7 @@ from itercli.training.base import Interrupted
 from itercli.training.methods import Sft
 from itercli.verifiers.length import Kind, LengthLimit, longgen_score
 from itercli.verifiers.words import longgen_words
+from tests.conftest import Project
 
 QUERY = {"en": "Write an essay about silence in music.", "zh": "请写一篇关于古代运河的文章。"}
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -138,6 +141,10 @@ def test_options_are_checked() -> None:
         ("Write an essay of less than 2000 words about silence in music.", "other kind of limit"),
         ("Silence. " * 30 + "About 2000 words.", "too long"),
         ("Write a poem of about 2000 words.", "lost content"),
+        (
+            "Essay on silence in music, about 2000 words, and the broken street lamps.",
+            "copied an example",
+        ),
     ],
 )
 def test_answers_are_turned_down_by_name(answer: str, reason: str) -> None:
@@ -178,9 +185,7 @@ class Weaver:
             if stopping():
                 return
             asked = request.messages[-1].content
-            query = asked.split("\n\n")[-1]
-            colon, end = (": ", ". ") if "request" in asked else ("：", "。")
-            limit = asked.split(colon)[1].split(end)[0]
+            limit, query = re.match(r'\w+ ?["“](.*?)["”].*?[:：]\s*(.*)', asked).groups()  # type: ignore[union-attr]
             good = query.rstrip(".。") + f", {limit}."
             text = {"good": good, "never": query, "half": good if request.seed % 2 else query}[self.mode]
             yield Sampled(request.key, text, "stop", 3)
@@ -346,3 +351,20 @@ def test_resumes_with_the_same_examples(tmp_path: Path, monkeypatch: pytest.Monk
     assert again.resumed_rows == 25
     assert made(again) == made(whole)
     assert again.counts == whole.counts
+
+
+def test_runs_after_the_loop_and_feeds_a_training(project: Project) -> None:
+    limits = "{uses: self_lengthen.limits, of: [all.sample], role: policy, low: 1, high: 9, steps: {1: 1.0}}"
+    train = "{uses: train, examples: limits, method: toy, role: policy, init_from: previous}"
+    project.run_toy(f"after.limits={limits}", f"after.train={train}")
+    run = all_runs(project.path / "runs")[0]
+    entry = run.entry("after/limits")
+    assert entry is not None
+    assert entry.manifest is not None
+    # Two iterations of 8 tasks, each drawn twice; the toy answers "N at LEVEL" to everything.
+    assert entry.manifest["rows"] == 32 - entry.manifest["counts"].get("left out: duplicate", 0)
+    assert entry.manifest["counts"]["woven by: template"] == entry.manifest["rows"]
+    trained = run.entry("after/train")
+    assert trained is not None
+    assert trained.manifest is not None
+    assert trained.manifest["metrics"]["examples"] == entry.manifest["rows"]

@@ -129,12 +129,12 @@ def chinese_numeral(n: int) -> str:
         high, low = divmod(n, 10_000)
         gap = "零" if 0 < low < 1000 else ""
         return chinese_numeral(high) + "万" + (gap + chinese_numeral(low) if low else "")
-    text, gap = "", False
+    text, skipped = "", False
     for place, sign in ((1000, "千"), (100, "百"), (10, "十"), (1, "")):
         digit, n = divmod(n, place)
         if digit:
-            text += ("零" if gap else "") + _DIGITS[digit] + sign
-        gap = not digit and bool(text)
+            text += ("零" if skipped else "") + _DIGITS[digit] + sign
+        skipped = not digit and bool(text)
     return text.removeprefix("一") if text.startswith("一十") else text
 
 

@@ -147,7 +147,7 @@ class Limits(JobStage):
         while not limited and tries < self.tries:
             tries += 1
             ask = question(query, stated, self.language, rng, numerals=numerals)
-            call = yield Ask("weave", (Message(role="user", content=ask),), self.params())
+            call = yield Ask("weave", ask, self.params())
             answer = unwrapped(call.completion)
             wrong = fault(query, answer, stated, self.language, keeps=self.keeps, longest=self.longest)
             if wrong := "cut by max_new_tokens" if call.finish != "stop" else wrong:
