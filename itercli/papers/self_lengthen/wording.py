@@ -47,13 +47,14 @@ WORDING: dict[Language, Wording] = {
         ),
         answer="My answer (yes or no):",
         yes="yes",
+        # The request comes before the material: asked at the end, small models talk about the text.
         extend=(
-            "You are an editor who is known for turning outlines into rich, polished texts.\n\n"
-            "Below are an instruction and an outline that answers it. Enrich the outline: add information, "
-            "particulars and livelier description. Do not carry on after its end; make what is there richer. "
-            "You may fill out paragraphs and put in new sections. Do not repeat yourself and do not ramble. "
-            "Make the text as long, rich and engaging as you can, and give nothing but the text.\n\n"
-            "Instruction:\n{instruction}\n\nOutline:\n{draft}"
+            "{instruction}\n\n"
+            "You are known for turning outlines into rich, polished texts: use the outline below and enrich "
+            "it. Add information, particulars and livelier description to every part, fill out its "
+            "paragraphs and put in new sections. Do not carry on after its end, do not repeat yourself, do "
+            "not ramble. Write as long, rich and engaging a text as you can, and nothing but the text.\n\n"
+            "Outline:\n{draft}"
         ),
         line_break="\n",
     ),
@@ -68,9 +69,8 @@ WORDING: dict[Language, Wording] = {
         answer="我的回答（是或否）：",
         yes="是",
         extend=(
-            "下面是一条指令和据此写成的提纲。请充实提纲：补充信息、细节和描写，不要接着结尾往下写，而要丰富已有内容。"
-            "可以扩充段落，也可以增加带小标题的部分。不要重复，不要空话。只输出正文。\n\n"
-            "指令：\n{instruction}\n\n提纲：\n{draft}"
+            "{instruction}\n\n请根据下面的提纲写作并充实它：补充信息、细节和描写，不要接着结尾往下写，而要丰富已有内容。"
+            "可以扩充段落，也可以增加带小标题的部分。不要重复，不要空话。只输出正文。\n\n提纲：\n{draft}"
         ),
         line_break="\n\n",
     ),
