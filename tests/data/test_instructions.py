@@ -10,53 +10,55 @@ import pytest
 
 from itercli.data.instructions import Instructions
 
-COUNTS = {("seeds", "en"): 16, ("seeds", "zh"): 10, ("heldout", "en"): 48, ("heldout", "zh"): 16}
+SIZES = {("seeds", "en"): 16, ("seeds", "zh"): 10, ("heldout", "en"): 48, ("heldout", "zh"): 16}
+COUNTS = {(kind, *key): n for kind in ("long", "paragraph") for key, n in SIZES.items()}
 LENGTH = re.compile(r"\d|\b(thousand|hundred) words|千字|万字|百字")
 
 
-def texts(split: str, language: str) -> list[str]:
-    source = Instructions.model_validate({"split": split, "language": language})
+def texts(kind: str, split: str, language: str) -> list[str]:
+    source = Instructions.model_validate({"kind": kind, "split": split, "language": language})
     return [p.messages[0].content for p in source.prompts()]
 
 
-@pytest.mark.parametrize(("split", "language"), COUNTS)
-def test_each_file(split: str, language: str) -> None:
-    source = Instructions.model_validate({"split": split, "language": language})
+@pytest.mark.parametrize(("kind", "split", "language"), COUNTS)
+def test_each_file(kind: str, split: str, language: str) -> None:
+    source = Instructions.model_validate({"kind": kind, "split": split, "language": language})
     prompts = list(source.prompts())
-    assert len({p.id for p in prompts}) == len(prompts) == COUNTS[split, language]
+    assert len({p.id for p in prompts}) == len(prompts) == SIZES[split, language]
     assert all(p.meta["language"] == language and p.reference is None for p in prompts)
     assert all(p.messages[0].content[-1] in ".。" for p in prompts)
     chinese = [bool(re.search(r"[\u4e00-\u9fff]", p.messages[0].content)) for p in prompts]
     assert set(chinese) == {language == "zh"}
-    assert source.fingerprint().keys() == {f"{split}_{language}.jsonl"}
+    assert source.fingerprint().keys() == {f"{kind}_{split}_{language}.jsonl"}
 
 
 def test_none_asks_for_a_length() -> None:
-    for split, language in COUNTS:
-        assert not [t for t in texts(split, language) if LENGTH.search(t)]
+    for key in COUNTS:
+        assert not [t for t in texts(*key) if LENGTH.search(t)]
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_held_out_topics_are_not_those_of_the_seeds(language: str) -> None:
+@pytest.mark.parametrize("kind", ["long", "paragraph"])
+def test_held_out_topics_are_not_those_of_the_seeds(kind: str, language: str) -> None:
     def units(text: str) -> set[str]:
         # Words of five letters or more; character pairs where there are no spaces.
         words = set(re.findall(r"[a-z]{5,}", text.lower()))
         return words if language == "en" else {a + b for a, b in pairwise(text)}
 
     # What many have in common ("write", "people", "一篇") is no topic.
-    counts = Counter(u for split in ("seeds", "heldout") for t in texts(split, language) for u in units(t))
+    counts = Counter(u for split in ("seeds", "heldout") for t in texts(kind, split, language) for u in units(t))
 
     def overlap(a: str, b: str) -> float:
         topics = [{u for u in units(text) if counts[u] <= 3} for text in (a, b)]
-        return len(topics[0] & topics[1]) / min(map(len, topics))
+        return len(topics[0] & topics[1]) / max(1, min(map(len, topics)))
 
-    pairs = product(texts("seeds", language), texts("heldout", language))
+    pairs = product(texts(kind, "seeds", language), texts(kind, "heldout", language))
     worst = max(pairs, key=lambda pair: overlap(*pair))
     assert overlap(*worst) < 0.4, worst
 
 
 def test_limit_keeps_the_first() -> None:
     source = Instructions(split="heldout", limit=3)
-    assert [p.messages[0].content for p in source.prompts()] == texts("heldout", "en")[:3]
+    assert [p.messages[0].content for p in source.prompts()] == texts("long", "heldout", "en")[:3]
     ids = [p.id for p in source.prompts()]
     assert ids == ["heldout-en-01", "heldout-en-02", "heldout-en-03"]

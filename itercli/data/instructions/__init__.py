@@ -1,7 +1,7 @@
-"""Source `instructions`: our own instructions that ask for long texts, in two languages.
+"""Source `instructions`: our own instructions to write a text, in two languages.
 
-Essays, guides, stories, reports, plans: one or two sentences each, and none asks for a
-length. Seeds are what self-instruction starts from; held-out ones have other topics, so
+Two kinds: long texts (essays, guides, stories, reports, plans) for models that can write
+them, and single paragraphs for small models on a CPU. None asks for a number of words. Seeds are what self-instruction starts from; held-out ones have other topics, so
 that a policy can be measured on what it was not fed.
 """
 
@@ -21,7 +21,7 @@ from itercli.registry import register
 
 @register("source", "instructions")
 class Instructions(Source):
-    """Shipped instructions: 16 English and 10 Chinese seeds, 48 and 16 held out.
+    """Shipped instructions of each kind: 16 English and 10 Chinese seeds, 48 and 16 held out.
 
     Attributes:
         limit: Number of prompts, None for all.
@@ -29,6 +29,7 @@ class Instructions(Source):
 
     VERSION: ClassVar[int] = 1
 
+    kind: Literal["long", "paragraph"] = "long"
     split: Literal["seeds", "heldout"] = "seeds"
     language: Literal["en", "zh"] = "en"
     limit: int | None = Field(None, ge=1)
@@ -36,7 +37,7 @@ class Instructions(Source):
     @property
     def path(self) -> Path:
         """The file with the instructions."""
-        return Path(__file__).parent / f"{self.split}_{self.language}.jsonl"
+        return Path(__file__).parent / f"{self.kind}_{self.split}_{self.language}.jsonl"
 
     def prompts(self) -> Iterator[Prompt]:
         for _, row in islice(read_jsonl(self.path), self.limit):

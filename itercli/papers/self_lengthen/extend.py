@@ -8,6 +8,7 @@ longer.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field
@@ -21,6 +22,10 @@ from itercli.stages.base import Link, ModelLink, StageContext, StageError
 from itercli.stages.jobs import Ask, GaveUp, JobStage, Reject, Steps
 from itercli.verifiers.text_check import Check
 from itercli.verifiers.words import longgen_words
+
+
+# Splits before the space that follows a sentence, so that nothing is lost.
+SENTENCES = re.compile(r"(?<=[.!?])(?= )|(?<=[。！？])(?!$)")
 
 
 @register("stage", "self_lengthen.extend")
@@ -142,16 +147,25 @@ def extend_request(language: Language, prompt: Prompt, instruction: str, draft: 
     return (*[m for m in prompt.messages if m.role == "system"], Message(role="user", content=text))
 
 
-def split_text(text: str) -> list[str]:
-    """Paragraphs; lines where there are at most two paragraphs."""
-    parts = text.split("\n\n")
-    return parts if len(parts) > 2 else text.split("\n")
+def split_text(text: str) -> tuple[list[str], str]:
+    """A text's parts and what separates them: the separator joins the parts to the same text.
+
+    Paragraphs; lines where there are at most two paragraphs. Sentences where there is but one
+    line: the released code would have stage A enrich nothing there.
+    """
+    for separator in ("\n\n", "\n"):
+        parts = text.split(separator)
+        if len(parts) > 2:
+            return parts, separator
+    sentences = SENTENCES.split(text)
+    return (sentences, "") if len(parts) == 1 < len(sentences) else (parts, "\n")
 
 
 def first_half(text: str) -> str:
-    """The first ⌊n/2⌋ parts of a text, joined by blank lines."""
-    parts = split_text(text)
-    return "\n\n".join(parts[: len(parts) // 2])
+    """The first ⌊n/2⌋ parts of a text; paragraphs and lines are joined by blank lines."""
+    parts, separator = split_text(text)
+    joint = "\n\n" if "\n" in separator else separator
+    return joint.join(parts[: len(parts) // 2])
 
 
 def first_paragraphs(text: str) -> str:
