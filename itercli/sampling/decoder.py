@@ -119,9 +119,15 @@ class Decoder:
         return result
 
     @torch.inference_mode()
-    def step(self, tokens: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
-        """Logits [slots, V] after one more token per row, written at `positions`."""
-        self.cache.begin_step(positions, longest)
+    def step(
+        self, tokens: torch.Tensor, positions: torch.Tensor, longest: int, live: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        """Logits [slots, V] after one more token per row, written at `positions`.
+
+        Args:
+            live: Slots whose logits are wanted, None for all.
+        """
+        self.cache.begin_step(positions, longest, range(self.slots) if live is None else live)
         extra = {"position_ids": positions[:, None]} if self._positions else {}
         masks = self.cache.masks(self.config, self.model.dtype)
         logits = self.model(
@@ -161,7 +167,8 @@ class Decoder:
                 self._refresh_flags()
             if any(self._running):
                 position = torch.where(self._active, self._position, 0)
-                logits = self.step(torch.where(self._active, tokens, 0), position, int(position.max()))
+                live = [slot for slot, running in enumerate(self._running) if running is not None]
+                logits = self.step(torch.where(self._active, tokens, 0), position, int(position.max()), live)
                 self._position += self._active
 
     @torch.inference_mode()
@@ -222,15 +229,17 @@ class Decoder:
     def _advance(self, logits: torch.Tensor) -> tuple[torch.Tensor, list[tuple[int, bool]]]:
         """Draw a token per row and find the rows that are done: (slot, ended by itself)."""
         seen = self._seen if self._use_penalty else None
-        tokens = draw(
-            logits if seen is None else penalized(logits, seen, self._penalty),
-            uniforms(self._stream, self._count),
-            self._temperature,
-            self._top_k if self._use_top_k else None,
-            self._top_p if self._use_top_p else None,
+        live = self._active.nonzero()[:, 0]
+        drawn = draw(
+            logits[live] if seen is None else penalized(logits[live], seen[live], self._penalty[live]),
+            uniforms(self._stream[live], self._count[live]),
+            self._temperature[live],
+            self._top_k[live] if self._use_top_k else None,
+            self._top_p[live] if self._use_top_p else None,
         )
+        tokens = torch.zeros_like(self._stream).index_copy_(0, live, drawn)
         if seen is not None:
-            seen[self._rows, tokens] = True
+            seen[live, drawn] = True
         longest = int(self._count.max())
         if longest >= self._tokens.shape[1]:
             self._tokens = torch.cat([self._tokens, torch.zeros_like(self._tokens)], dim=1)
@@ -270,7 +279,6 @@ class Decoder:
         cut = cut_at_stop(text, running.stop)
         self._running[slot] = None
         self._active[slot] = False
-        # Free rows draw greedily: it costs nothing and can't force the slow paths.
         self._count[slot] = self._top_k[slot] = self._stop_set[slot] = 0
         self._temperature[slot], self._top_p[slot], self._penalty[slot] = 0.0, 1.0, 1.0
         return Sampled(

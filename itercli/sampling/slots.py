@@ -5,11 +5,13 @@ number of rows, positions behind a row's end carry attention weight exactly zero
 length is a multiple of `STRIDE` (so that zeros pad whole vector lanes), and the matrix
 products of attention keep to at most three query rows per KV head: with more, or through the
 fused kernel's matrix-vector path, MKL changes its order of summation with the KV length or
-the thread. `tests/sampling` and a check at load time hold this to account.
+the thread. Free slots are left out of attention, whose products are one per slot and KV head
+whatever the call holds. `tests/sampling` and a check at load time hold this to account.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -60,21 +62,31 @@ def slot_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     grouped = query.reshape(batch, shared, heads // shared, width)
+    runs: list[slice] = getattr(key, "runs", [slice(0, batch)])
+    scale = width**-0.5 if scaling is None else scaling
+    parts = [_attend(grouped[run], key[run], value[run], attention_mask[run], scale) for run in runs]
+    if len(parts) == 1 and parts[0].shape[0] == batch:
+        out = parts[0]
+    else:
+        out = torch.zeros_like(grouped)  # finite in free slots, whose result nobody reads
+        for run, part in zip(runs, parts, strict=True):
+            out[run] = part
+    return out.reshape(batch, 1, heads, value.shape[-1]), None
+
+
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Attention of the rows of `query` [B, KV heads, rows, width] that share a KV head."""
     if query.device.type == "cpu" and query.dtype == torch.float32:
-        scale = width**-0.5 if scaling is None else scaling
-        rows = grouped.shape[2]
         # At most three rows per product: see the module's docstring.
-        parts = [grouped] if rows <= 3 else grouped.split(2, dim=2)
+        parts = [query] if query.shape[2] <= 3 else query.split(2, dim=2)
         outputs = []
         for part in parts:
-            weights = torch.matmul(part, key.transpose(2, 3)).mul_(scale).add_(attention_mask)
+            weights = torch.matmul(part, key.transpose(2, 3)).mul_(scale).add_(mask)
             outputs.append(torch.matmul(torch.softmax(weights, dim=-1), value))
-        out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-    else:
-        out = torch.nn.functional.scaled_dot_product_attention(
-            grouped, key, value, attn_mask=attention_mask, scale=scaling
-        )
-    return out.reshape(batch, 1, heads, value.shape[-1]), None
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
 
 
 AttentionInterface.register(ATTENTION, slot_attention)
@@ -122,7 +134,9 @@ class _SlotLayer(CacheLayerMixin):
     def _write(self, store: torch.Tensor, new: torch.Tensor, length: int) -> torch.Tensor:
         where = self.cache.flat_index(store.shape[1])
         store.view(-1, store.shape[3]).index_copy_(0, where, new.reshape(-1, new.shape[3]))
-        return store[:, :, :length]
+        view: Any = store[:, :, :length]
+        view.runs = self.cache.runs  # the tensor is all that reaches `slot_attention`
+        return view
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.cache.length, 0
@@ -149,6 +163,7 @@ class SlotCache(Cache):
         self.device = device
         self.capacity = STRIDE
         self.length = STRIDE
+        self.runs = [slice(0, slots)]
         self._positions = torch.zeros(slots, dtype=torch.int64, device=device)
         self._flat: dict[int, torch.Tensor] = {}
         self._columns = torch.arange(self.capacity, device=device)
@@ -181,8 +196,14 @@ class SlotCache(Cache):
             layer.keys[slot, :, : keys.shape[2]] = keys[0]
             layer.values[slot, :, : values.shape[2]] = values[0]
 
-    def begin_step(self, positions: torch.Tensor, longest: int) -> None:
-        """Set where each row's next token goes; `longest` is the largest position."""
+    def begin_step(self, positions: torch.Tensor, longest: int, live: Sequence[int]) -> None:
+        """Set where each row's next token goes.
+
+        Args:
+            longest: The largest position.
+            live: Slots whose result matters, ascending.
+        """
+        self.runs = runs_of(live)
         self.reserve(longest + 1)
         self.length = _round_up(longest + 1)
         self._positions = positions
@@ -224,6 +245,17 @@ class SlotCache(Cache):
         if getattr(config, "attention_chunk_size", None) is not None:
             return self.mask("chunked_attention", config, dtype)
         return self.mask("full_attention", config, dtype)
+
+
+def runs_of(slots: Sequence[int]) -> list[slice]:
+    """Ascending slot numbers as runs of neighbours."""
+    runs: list[slice] = []
+    for slot in slots:
+        if runs and runs[-1].stop == slot:
+            runs[-1] = slice(runs[-1].start, slot + 1)
+        else:
+            runs.append(slice(slot, slot + 1))
+    return runs
 
 
 def _round_up(length: int) -> int:

@@ -46,7 +46,9 @@ def test_held_out_topics_are_not_those_of_the_seeds(kind: str, language: str) ->
         return words if language == "en" else {a + b for a, b in pairwise(text)}
 
     # What many have in common ("write", "people", "一篇") is no topic.
-    counts = Counter(u for split in ("seeds", "heldout") for t in texts(kind, split, language) for u in units(t))
+    counts = Counter(
+        u for split in ("seeds", "heldout") for t in texts(kind, split, language) for u in units(t)
+    )
 
     def overlap(a: str, b: str) -> float:
         topics = [{u for u in units(text) if counts[u] <= 3} for text in (a, b)]

@@ -23,7 +23,6 @@ from itercli.stages.jobs import Ask, GaveUp, JobStage, Reject, Steps
 from itercli.verifiers.text_check import Check
 from itercli.verifiers.words import longgen_words
 
-
 # Splits before the space that follows a sentence, so that nothing is lost.
 SENTENCES = re.compile(r"(?<=[.!?])(?= )|(?<=[。！？])(?!$)")
 
