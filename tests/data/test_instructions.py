@@ -37,26 +37,44 @@ def test_none_asks_for_a_length() -> None:
         assert not [t for t in texts(*key) if LENGTH.search(t)]
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("kind", ["long", "paragraph"])
-def test_held_out_topics_are_not_those_of_the_seeds(kind: str, language: str) -> None:
+# Words that frame a topic and are none: "what makes a good neighbour", "what makes a team work well".
+FRAMES = frozenset({"first", "good", "hand", "made", "makes", "matters", "winter", "year"})
+
+
+def closest(kind: str, language: str, heldout: list[str]) -> tuple[float, str, str]:
+    """The seed and the held-out text that share most of the smaller one's topic, and how much."""
+    seeds = texts(kind, "seeds", language)
+
     def units(text: str) -> set[str]:
-        # Words of five letters or more; character pairs where there are no spaces.
-        words = set(re.findall(r"[a-z]{5,}", text.lower()))
+        # Words of four letters or more; character pairs where there are no spaces.
+        words = set(re.findall(r"[a-z]{4,}", text.lower())) - FRAMES
         return words if language == "en" else {a + b for a, b in pairwise(text)}
 
     # What many have in common ("write", "people", "一篇") is no topic.
-    counts = Counter(
-        u for split in ("seeds", "heldout") for t in texts(kind, split, language) for u in units(t)
-    )
+    counts = Counter(u for t in (*seeds, *heldout) for u in units(t))
 
     def overlap(a: str, b: str) -> float:
         topics = [{u for u in units(text) if counts[u] <= 3} for text in (a, b)]
         return len(topics[0] & topics[1]) / max(1, min(map(len, topics)))
 
-    pairs = product(texts(kind, "seeds", language), texts(kind, "heldout", language))
-    worst = max(pairs, key=lambda pair: overlap(*pair))
-    assert overlap(*worst) < 0.4, worst
+    return max((overlap(a, b), a, b) for a, b in product(seeds, heldout))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("kind", ["long", "paragraph"])
+def test_held_out_topics_are_not_those_of_the_seeds(kind: str, language: str) -> None:
+    heldout = texts(kind, "heldout", language)
+    assert closest(kind, language, heldout)[0] < 0.4, closest(kind, language, heldout)
+
+
+@pytest.mark.parametrize(
+    ("language", "again"),
+    [("en", "Tell me how old maps are made."), ("zh", "请写一段话，主题是面包怎样做成。")],
+)
+def test_a_seed_in_other_words_is_noticed(language: str, again: str) -> None:
+    worst = closest("paragraph", language, [*texts("paragraph", "heldout", language), again])
+    assert worst[0] >= 0.4
+    assert worst[2] == again
 
 
 def test_limit_keeps_the_first() -> None:

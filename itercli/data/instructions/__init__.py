@@ -1,8 +1,9 @@
 """Source `instructions`: our own instructions to write a text, in two languages.
 
 Two kinds: long texts (essays, guides, stories, reports, plans) for models that can write
-them, and single paragraphs for small models on a CPU. None asks for a number of words. Seeds are what self-instruction starts from; held-out ones have other topics, so
-that a policy can be measured on what it was not fed.
+them, and single paragraphs for small models on a CPU. None asks for a number of words. Seeds
+are what self-instruction starts from; held-out ones have other topics, so that a policy can be
+measured on what it was not fed.
 """
 
 from __future__ import annotations
