@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from itercli.recipe.plan import build_plan
 
     try:
-        plan = build_plan(load(args))
+        plan = build_plan(load(args), provisional=True)
     except RecipeError as error:
         return fail_recipe(error, args.json)
     run_ = Run(Path(args.runs) / (args.name or plan.name))
@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
         return emit(
             "itercli.plan/1",
             run=run_.name,
+            notes=plan.notes,
             stages=[
                 {
                     "node": n.id,

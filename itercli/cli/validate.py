@@ -38,10 +38,10 @@ def run(args: argparse.Namespace) -> int:
     for target in targets:
         args.overrides = target
         try:
-            plan = build_plan(load(args))
-            valid.append({"recipe": target[0].partition("=")[2], "stages": len(plan.nodes)})
+            plan = build_plan(load(args), provisional=True)
+            valid.append({"recipe": _recipe_of(target), "stages": len(plan.nodes)})
         except RecipeError as error:
-            error.recipe = error.recipe or target[0].partition("=")[2]
+            error.recipe = error.recipe or _recipe_of(target)
             failed.append(error)
     if args.json:
         emit(
@@ -56,3 +56,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"invalid  {invalid.recipe}\n")
             fail_recipe(invalid)
     return 2 if failed else 0
+
+
+def _recipe_of(overrides: list[str]) -> str:
+    """What the overrides name as the recipe."""
+    return next(o.partition("=")[2] for o in reversed(overrides) if o.startswith("recipe="))

@@ -13,12 +13,13 @@ from __future__ import annotations
 from itercli.models.digest import folder_digest
 from itercli.models.known import KnownModel, cache_root, known, models_dir
 from itercli.models.resolve import pull, resolve
-from itercli.models.spec import ModelError, ModelNotFound, ModelSpec, ResolvedModel
+from itercli.models.spec import ModelError, ModelNotFound, ModelNotHere, ModelSpec, ResolvedModel
 
 __all__ = [
     "KnownModel",
     "ModelError",
     "ModelNotFound",
+    "ModelNotHere",
     "ModelSpec",
     "ResolvedModel",
     "cache_root",

@@ -10,7 +10,7 @@ from pathlib import Path
 from itercli.models import hub
 from itercli.models.digest import folder_digest
 from itercli.models.known import KnownModel, find_known, is_model_folder, known
-from itercli.models.spec import ModelError, ModelNotFound, ModelSpec, ResolvedModel
+from itercli.models.spec import ModelError, ModelNotFound, ModelNotHere, ModelSpec, ResolvedModel
 from itercli.records import SERVED
 
 
@@ -122,7 +122,7 @@ def _known_not_here(entry: KnownModel) -> ModelNotFound:
             f"model {entry.name!r} should be in {entry.path} but is not: the installation is incomplete, "
             "reinstall itercli"
         )
-    return ModelNotFound(
+    return ModelNotHere(
         f"model {entry.name!r} is not on this machine (looked in {entry.path}); "
         f"run `iter models pull {entry.name}`"
     )
@@ -141,4 +141,5 @@ def _not_found(spec: ModelSpec) -> ModelNotFound:
         fix = "give a known name, a local folder or a hub id (ORG/NAME)"
     if near:
         fix = f"did you mean {near[0]!r}? Else {fix}"
-    return ModelNotFound(f"model {spec.path!r} not found (looked at {'; '.join(places)}); {fix}")
+    error = ModelNotHere if hub.is_hub_id(spec.path) and not near else ModelNotFound
+    return error(f"model {spec.path!r} not found (looked at {'; '.join(places)}); {fix}")

@@ -45,14 +45,14 @@ class ResolvedModel(BaseModel):
         path: Local folder with config, weights and tokenizer; None for a served model.
         digest: Identifies the weights and the tokenizer: "sha256:..." for folders,
             "hub:ORG/NAME@COMMIT" for hub models, "served:NAME" for served ones.
-        source: "shipped", "pulled", "folder", "hub" or "served".
+        source: "shipped", "pulled", "folder", "hub", "served", or "absent": not fetched yet.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path | None
     digest: str
-    source: Literal["shipped", "pulled", "folder", "hub", "served"]
+    source: Literal["shipped", "pulled", "folder", "hub", "served", "absent"]
 
 
 class ModelError(IterError):
@@ -61,3 +61,7 @@ class ModelError(IterError):
 
 class ModelNotFound(ModelError):
     """No such model on this machine; the message names the places looked at and the fix."""
+
+
+class ModelNotHere(ModelNotFound):
+    """A model that would be fetched on first use, but is not on this machine yet."""

@@ -65,7 +65,8 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
     """Compose from command-line overrides, for example ``["recipe=itertl", "seed=1"]``.
 
     ``recipe=FILE.yaml`` takes a file anywhere; ``model=`` takes a config name, a local folder
-    or a hub id.
+    or a hub id; ``scale=NAME`` is an option of the recipe's own folder under ``scale/`` and is
+    merged after the recipe.
 
     Raises:
         RecipeError: Unknown option, malformed override, failed interpolation.
@@ -74,7 +75,8 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
     with tempfile.TemporaryDirectory(prefix="itercli-recipe-") as scratch:
         given = [_recipe_file(o, Path(scratch)) for o in overrides]
         with _search_path([Path(scratch), *dirs]) as search:
-            prepared = [o for g in given for o in _prepare(g, search)]
+            recipe = next((o.removeprefix("recipe=") for o in reversed(given) if o.startswith("recipe=")), "")
+            prepared = [o for g in given for o in _prepare(g, search, recipe)]
             try:
                 config = compose(ROOT_CONFIG, overrides=prepared, return_hydra_config=True)
                 choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items()}
@@ -122,7 +124,7 @@ def _recipe_file(override: str, scratch: Path) -> str:
     return f"recipe={path.stem}"
 
 
-def _prepare(override: str, search: Callable[[str], list[str]]) -> list[str]:
+def _prepare(override: str, search: Callable[[str], list[str]], recipe: str) -> list[str]:
     """Make one override what Hydra needs (see the module's docstring)."""
     match = OVERRIDE.match(override)
     if match is None or (match["value"] is None and match["prefix"] != "~"):
@@ -132,6 +134,15 @@ def _prepare(override: str, search: Callable[[str], list[str]]) -> list[str]:
     key, value, prefix = match["key"], match["value"], match["prefix"]
     if prefix:
         return [override]
+    if key == "scale":
+        known = search(f"scale/{recipe}")
+        if value not in known:
+            what = f"no scale of this name for recipe {recipe}"
+            where = f"command line: {override}"
+            raise RecipeError(
+                [Problem("scale", what, value, ", ".join(known) or "none", nearest(value, known), where)]
+            )
+        return [f"+scale={recipe}/{value}"]
     if key == "model" and value.startswith("{"):
         return ["model=custom", f"++{override}"]
     if key == "model" and value not in search("model"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from itercli.errors import IterError
-from itercli.models import ModelNotFound, ResolvedModel, resolve
+from itercli.models import ModelNotFound, ModelNotHere, ResolvedModel, resolve
 from itercli.recipe.errors import Problem, RecipeError, nearest
 from itercli.recipe.schema import SCOPES, Recipe, Scope
 from itercli.recipe.seeds import digest, seed_for
@@ -85,6 +85,10 @@ class Plan:
     def notes(self) -> list[str]:
         """What was chosen automatically, and why."""
         found = []
+        for role, model in self.roots.items():
+            if model.source == "absent":
+                path = self.recipe.config.roles[role].path
+                found.append(f"model {path} is not here yet: `iter run` fetches it, and keys change then")
         for node in self.nodes.values():
             sampler = getattr(node.stage, "sampler", None)
             reason = getattr(sampler, "reason", None)
@@ -93,22 +97,23 @@ class Plan:
         return list(dict.fromkeys(found))
 
 
-def build_plan(recipe: Recipe, *, download: bool = False) -> Plan:
+def build_plan(recipe: Recipe, *, download: bool = False, provisional: bool = False) -> Plan:
     """Expand iterations, connect stages and compute keys.
 
     Args:
         download: Fetch start models that aren't here yet; otherwise that is an error.
+        provisional: Plan with them all the same; keys change once they are here.
 
     Raises:
         RecipeError: Unknown stage names, wrong artifact kinds, models that aren't there.
     """
-    return _Planner(recipe, download).plan()
+    return _Planner(recipe, download, provisional).plan()
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, download: bool) -> None:
+    def __init__(self, recipe: Recipe, download: bool, provisional: bool) -> None:
         self.recipe = recipe
-        self.download = download
+        self.download, self.provisional = download, provisional
         self.nodes: dict[str, Node] = {}
         self.problems: dict[tuple[str, str], Problem] = {}
         self.versions: dict[str, list[ModelUse]] = {}
@@ -121,7 +126,11 @@ class _Planner:
             try:
                 self.roots[role] = resolve(spec, download=self.download)
             except ModelNotFound as error:
-                self._problem(f"roles.{role}.path", str(error), spec.path)
+                if self.provisional and isinstance(error, ModelNotHere):
+                    name = f"absent:{spec.path}@{spec.revision or 'main'}"
+                    self.roots[role] = ResolvedModel(path=None, digest=name, source="absent")
+                else:
+                    self._problem(f"roles.{role}.path", str(error), spec.path)
         for name in self.recipe.stages["before"]:
             self._add("before", 0, name)
         for iteration in range(1, config.iterations + 1):

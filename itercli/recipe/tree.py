@@ -19,6 +19,7 @@ GROUP_KEYS = {
     "trainer": "training",
     "tracker": "tracker",
     "executor": "executor",
+    "scale": "",
 }
 OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[^=]+?)(?:=(?P<value>.*))?$", re.DOTALL)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -141,6 +142,15 @@ def hasstored_rows(entry: Entry) -> bool:
     """Whether there is anything to show."""
     manifest = entry.manifest
     return bool(manifest["rows"]) if manifest else journal_rows(entry.path / JOURNAL) > 0
+
+
+def default_rows(run: Run, iteration: int) -> Iterator[Row]:
+    """The rows of the stage that is shown of an iteration unless another is named.
+
+    Raises:
+        LookupError: There are none, or they can't be read.
+    """
+    return stored_rows(entry_of(run, choose(run, stage=None, iteration=iteration)))
 
 
 def page(run: Run, node: str, query: Query) -> Page:

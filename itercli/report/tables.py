@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from itercli.engine.runs import Run
 from itercli.report.numbers import NOTHING, interval, missing, number
+from itercli.report.samples import default_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,9 +67,17 @@ def closing(run: Run, outcome: Outcome) -> None:
     )
     console.print(f"{run.name}: {done}", markup=False)
     console.print(f"  iter show {run.name}", markup=False)
-    console.print(
-        f"  iter samples {run.name} --iteration {run.info.get('iterations', 1)} --failed", markup=False
-    )
+    console.print(f"  iter samples {run.name}{_worth_seeing(run)}", markup=False)
+
+
+def _worth_seeing(run: Run) -> str:
+    """Which rows to suggest: the last iteration's, only the failed ones where there are any."""
+    iteration = run.info.get("iterations", 1)
+    try:
+        failed = any(row.get("passed") is False for row in default_rows(run, iteration))
+    except LookupError:
+        return ""
+    return f" --iteration {iteration}" + (" --failed" if failed else "")
 
 
 def _cell(value: Any) -> str:
