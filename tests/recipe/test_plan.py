@@ -15,7 +15,7 @@ from itercli.recipe.compose import compose_recipe
 from itercli.recipe.errors import RecipeError
 from itercli.recipe.plan import Plan, build_plan
 from itercli.recipe.schema import check
-from itercli.recipe.tree import options
+from itercli.recipe.tree import builtin_dir, options
 from tests.conftest import Project
 
 
@@ -222,9 +222,45 @@ def test_plugin_code_is_part_of_the_key(project: Project, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", sorted(options("recipe")))
 def test_every_shipped_recipe_composes_validates_and_plans(name: str) -> None:
     composed = compose_recipe([f"recipe={name}"])
-    plan = build_plan(check(composed.raw, base=Path.cwd(), locate=composed.locate))
+    # Provisional: models that the first run fetches are not on every machine.
+    plan = build_plan(check(composed.raw, base=Path.cwd(), locate=composed.locate), provisional=True)
     assert plan.nodes
     assert composed.raw["description"]
+
+
+SCALES = [(path.parent.name, path.stem) for path in sorted((builtin_dir() / "scale").glob("*/*.yaml"))]
+
+
+@pytest.mark.parametrize(("recipe", "scale"), SCALES)
+def test_every_shipped_scale_composes_validates_and_plans(recipe: str, scale: str) -> None:
+    composed = compose_recipe([f"recipe={recipe}", f"scale={scale}"])
+    plan = build_plan(check(composed.raw, base=Path.cwd(), locate=composed.locate), provisional=True)
+    assert any("is not here yet" in note for note in plan.notes) or plan.roots["base"].source != "absent"
+    own = compose_recipe([f"scale={scale}", f"recipe={recipe}", "model=tiny-rtl", "loop.propose.n=7"]).raw
+    assert (own["model"]["path"], own["loop"]["propose"]["n"]) == ("tiny-rtl", 7)  # the shell beats the scale
+    assert own["loop"]["extend"] == composed.raw["loop"]["extend"] | {"role": "extender"}
+
+
+def test_a_scale_belongs_to_a_recipe() -> None:
+    for given, allowed in (
+        (["recipe=self_lengthen", "scale=papr"], "paper"),
+        (["recipe=itertl", "scale=paper"], "none"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            compose_recipe(given)
+        (problem,) = caught.value.problems
+        assert (problem.key, problem.allowed) == ("scale", allowed)
+
+
+def test_a_model_that_is_not_here_yet_can_be_planned(project: Project) -> None:
+    raw = yaml.safe_load((project.path / "toy.yaml").read_text())
+    raw["model"] = raw["roles"]["policy"] = {"path": "org/not-here"}
+    recipe = check(raw, base=project.path)
+    with pytest.raises(RecipeError, match="iter models pull org/not-here"):
+        build_plan(recipe)
+    plan = build_plan(recipe, provisional=True)
+    assert plan.roots["policy"].source == "absent"
+    assert "org/not-here is not here yet" in plan.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +281,12 @@ def test_every_shipped_option_composes_and_validates(group: str, name: str, tmp_
         ("data", "longbench_write"): [f"data.path={tmp_path}"],
     }
     recipe = "itertl"
-    if group == "data" and name in ("self_lengthen", "longgen", "longbench_write"):  # seeds, not tasks
+    if group == "data" and name in (
+        "self_lengthen",
+        "self_lengthen_long",
+        "longgen",
+        "longbench_write",
+    ):  # seeds, not tasks
         recipe = str(tmp_path / "own.yaml")
         Path(recipe).write_text(
             "# @package _global_\nname: own\nroles: {policy: {path: tiny-rtl}}\nbefore:\n"
