@@ -14,12 +14,10 @@ study continues where it was.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
+
+from studies import finished, interval, metric, run_all
 
 from itercli.engine.rows import read_rows
 from itercli.records import Score
@@ -32,8 +30,6 @@ REGIMES = {
 }
 RECIPES = {"iterative": "itertl", "non-iterative": "itertl_non_iterative", "MLE": "itertl_mle"}
 STAGES = ("evaluate", "evaluate_unseen")
-# Two-sided 95 % quantiles of Student's t by degrees of freedom (few seeds, so not 1.96).
-STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
 
 def overrides(regime: str, recipe: str, seed: int, args: argparse.Namespace) -> list[str]:
@@ -62,25 +58,6 @@ def name_of(regime: str, recipe: str, seed: int, args: argparse.Namespace) -> st
     return f"{regime}-{recipe}-{args.iterations}x{args.steps}-seed{seed}"
 
 
-def pass_at_1(run: Path, stage: str) -> dict[int, float]:
-    """Iteration -> pass@1 of an evaluation stage."""
-    found = {}
-    for line in (run / "metrics.jsonl").read_text().splitlines():
-        entry = json.loads(line)
-        if entry["stage"] == stage:
-            found[entry["iteration"]] = entry["metrics"]["pass@1"]["value"]
-    return found
-
-
-def interval(values: list[float]) -> str:
-    """Mean and the half-width of its 95 % t interval over seeds."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.3f}"
-    half = STUDENT[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:.3f} ± {half:.3f}"
-
-
 def table(args: argparse.Namespace) -> None:
     """Print a Markdown table of everything that is finished."""
     points = sorted({0, 1, args.iterations})
@@ -97,10 +74,8 @@ def table(args: argparse.Namespace) -> None:
                 by_seed = {}
                 for seed in range(args.seeds):
                     run = args.runs / name_of(regime, recipe, seed, args)
-                    if (run / "run.json").is_file() and json.loads((run / "run.json").read_text())[
-                        "state"
-                    ] == "finished":
-                        by_seed[seed] = pass_at_1(run, stage)
+                    if finished(run):
+                        by_seed[seed] = metric(run, stage, "pass@1")
                 if not by_seed:
                     continue
                 cells = [interval([v[p] for v in by_seed.values()]) for p in points]
@@ -157,26 +132,16 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("overrides", nargs="*", help="further overrides for all runs")
     args = parser.parse_args()
-    plan = [
-        (regime, recipe, seed)
+    plan = {
+        name_of(regime, recipe, seed, args): overrides(regime, recipe, seed, args)
         for seed in range(args.seeds)  # a study cut short has whole seeds
         for regime in args.regimes
         for recipe in RECIPES
         if not (regime == "none" and recipe == "MLE")  # no references, nothing to imitate
-    ]
-    for number, (regime, recipe, seed) in enumerate([] if args.table else plan, 1):
-        name = name_of(regime, recipe, seed, args)
-        started = time.monotonic()
-        command = [sys.executable, "-m", "itercli.cli.main", "run", *overrides(regime, recipe, seed, args)]
-        done = subprocess.run(
-            [*command, "--runs", str(args.runs), "--name", name, "--plain"], capture_output=True, text=True
-        )
-        print(f"[{number}/{len(plan)}] {name}: {time.monotonic() - started:.0f} s", flush=True)
-        if done.returncode != 0:
-            print(done.stderr, file=sys.stderr)
-            return done.returncode
+    }
+    code = 0 if args.table else run_all(plan, args.runs)
     table(args)
-    return 0
+    return code
 
 
 if __name__ == "__main__":

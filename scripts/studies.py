@@ -1,0 +1,57 @@
+"""What the studies share: run what is missing, read metrics, means with intervals over seeds."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# Two-sided 95 % quantiles of Student's t by degrees of freedom (few seeds, so not 1.96).
+STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+
+
+def run_all(plan: dict[str, list[str]], runs: Path) -> int:
+    """Run names with their overrides one after the other; finished stages are reused.
+
+    Returns:
+        0, or the exit code of the run that failed.
+    """
+    for number, (name, overrides) in enumerate(plan.items(), 1):
+        started = time.monotonic()
+        command = [sys.executable, "-m", "itercli.cli.main", "run", *overrides]
+        done = subprocess.run(
+            [*command, "--runs", str(runs), "--name", name, "--plain"], capture_output=True, text=True
+        )
+        print(f"[{number}/{len(plan)}] {name}: {time.monotonic() - started:.0f} s", flush=True)
+        if done.returncode != 0:
+            print(done.stderr, file=sys.stderr)
+            return done.returncode
+    return 0
+
+
+def finished(run: Path) -> bool:
+    """Whether a run is there and complete."""
+    info = run / "run.json"
+    return info.is_file() and json.loads(info.read_text())["state"] == "finished"
+
+
+def metric(run: Path, stage: str, name: str) -> dict[int, float]:
+    """Iteration -> value of an evaluation's metric."""
+    found = {}
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        if entry["stage"] == stage:
+            found[entry["iteration"]] = entry["metrics"][name]["value"]
+    return found
+
+
+def interval(values: list[float], digits: int = 3) -> str:
+    """Mean and the half-width of its 95 % t interval over seeds."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:.{digits}f}"
+    half = STUDENT[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
