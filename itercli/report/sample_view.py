@@ -10,10 +10,12 @@ from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
+from itercli.report.extension_view import grew_in_steps, growth, show_steps
 from itercli.report.samples import Page
-from itercli.report.text import clean, clip
+from itercli.report.text import clean, clip, first_line
 
 LINES = 40
+FACT = 100  # characters of a fact about a completion
 
 
 def show_page(console: Console, page: Page, run: str, *, offset: int, lines: int | None = LINES) -> None:
@@ -22,12 +24,15 @@ def show_page(console: Console, page: Page, run: str, *, offset: int, lines: int
     Args:
         lines: Lines of each text that are shown; None for all.
     """
-    title = Text.assemble((run, "bold"), " ", (page.node, "bold"), f"  {page.rows} {page.kind}")
+    calls = any(sample.get("step") for sample in page.samples)
+    kind = "calls" if calls else page.kind
+    title = Text.assemble((run, "bold"), " ", (page.node, "bold"), f"  {page.rows} {kind}")
     if page.outcomes and any(page.outcomes):
         title.append(": " + clean(", ".join(f"{n} {name or 'scored'}" for name, n in page.outcomes.items())))
     console.print(title)
     if not page.finished:
-        console.print("unfinished: the rows so far, in the order in which they were done", style="yellow")
+        what = "calls" if calls else "rows"
+        console.print(f"unfinished: the {what} so far, in the order in which they were done", style="yellow")
     for sample in page.samples:
         console.print()
         if "example" in sample:
@@ -43,7 +48,9 @@ def show_page(console: Console, page: Page, run: str, *, offset: int, lines: int
 
 def _sample(console: Console, sample: dict[str, Any], lines: int | None) -> None:
     head = Text(clean(str(sample["prompt_id"])), "bold")
-    if sample["index"] is not None:
+    if sample["step"] is not None:
+        head.append(f" call {sample['index']}: {clean(sample['step'])}")
+    elif sample["index"] is not None:
         head.append(f" #{sample['index']}")
     if sample["value"] is not None:
         head.append("  ")
@@ -55,21 +62,33 @@ def _sample(console: Console, sample: dict[str, Any], lines: int | None) -> None
         facts.append(f"{sample['tokens']} tokens{cut}")
     if sample["finish"] == "error":
         facts.append("sampling failed")
+    drawn = sample["value"] is None and sample["completion"] is not None
+    meta: dict[str, Any] = (sample["meta"] if drawn else None) or {}
+    grown = grew_in_steps(meta)
+    facts += [growth(meta)] if grown else _plain(meta)
     if any(facts):
         console.print(Text(clean("  ".join(f for f in facts if f)), "dim"))
-    if sample["prompt"] is None:
+    if sample["prompt"] is None and sample["step"] is None:  # a call may be what invents the prompt
         _block(console, "prompt", "(not found in the run's prompts)", lines)
     _messages(console, sample["prompt"] or [], lines)
     if sample["completion"] is None:
         if sample["reference"] is not None:
             _block(console, "reference", sample["reference"], lines, code=True)
         return
+    if grown:
+        show_steps(console, meta, lines)
     _block(console, "completion", sample["completion"], lines, code=True)
     answer = sample["answer"]
     if answer is not None and answer.strip() != sample["completion"].strip():
         _block(console, "extracted answer", answer or "(nothing)", lines, code=True)
     if sample["message"]:
         _block(console, "tool", sample["message"], lines)
+
+
+def _plain(meta: dict[str, Any]) -> list[str]:
+    """What is said in a word or a number of how a completion came about, its first line at most."""
+    kept = {k: v for k, v in meta.items() if isinstance(v, str | int | float)}
+    return [f"{name} {first_line(str(value))[:FACT]}" for name, value in kept.items()]
 
 
 def _verdict(sample: dict[str, Any]) -> Text:

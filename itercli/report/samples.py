@@ -16,7 +16,7 @@ from itercli.report.stages import journal_rows
 KINDS = ("prompts", "trajectories", "scores", "examples")
 FIELDS = (
     "prompt_id", "index", "prompt", "reference", "completion", "answer", "value", "passed",
-    "outcome", "message", "policy", "tokens", "finish", "seed", "meta",
+    "outcome", "message", "policy", "tokens", "finish", "seed", "step", "meta",
 )  # fmt: skip
 
 
@@ -176,17 +176,26 @@ def page(run: Run, node: str, query: Query) -> Page:
     if place["kind"] == "examples":
         found.samples = [{"prompt_id": row.get("prompt_id"), "example": row} for row in picked]
         return found
-    prompts = prompts_of(run, node, {r["prompt_id"] for r in picked}) if place["kind"] != "prompts" else {}
+    wanted = {prompt_id for row in picked for prompt_id in _prompt_ids(row)}
+    prompts = prompts_of(run, node, wanted) if place["kind"] != "prompts" else {}
     keys = {(r["prompt_id"], r["index"]) for r in picked} if place["kind"] == "scores" else set()
     drawn = drawn_for(run, node, keys) if keys else {}
     found.samples = [_sample(row, prompts, drawn) for row in picked]
     return found
 
 
+def _prompt_ids(row: Row) -> list[str]:
+    """Where a row's prompt may be: a call is filed under its job, ``PROMPT#INDEX`` for most stages."""
+    given = row.get("prompt_id")
+    if given is None:
+        return []
+    return [given, given.rpartition("#")[0]] if "step" in row and "#" in given else [given]
+
+
 def _sample(row: Row, prompts: dict[str, Row], drawn: dict[tuple[str, int], Row]) -> Row:
     if "messages" in row:
         row = {**row, "prompt_id": row["id"], "prompt": row["messages"]}
-    prompt = prompts.get(row["prompt_id"], {})
+    prompt: Row = next((prompts[i] for i in _prompt_ids(row) if i in prompts), {})
     trajectory = drawn.get((row["prompt_id"], row.get("index", 0)), {})
     joined = {
         **{name: trajectory.get(name) for name in ("tokens", "finish", "seed")},
