@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import json
+import logging
 import os
 import resource
 import signal
@@ -207,6 +208,9 @@ def main() -> int:
     _die_with_parent()
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)  # the engine asks for a stack dump before it kills a hung worker
+    own = logging.getLogger("itercli")  # which checkpoint a training goes on from, and the like
+    own.addHandler(logging.StreamHandler())
+    own.setLevel(logging.INFO)
     registry.load_builtin()
     return Worker(int(sys.argv[1]), int(sys.argv[2])).main()
 

@@ -11,8 +11,14 @@ and not only the loading of libraries, however slow the machine is. Passed if
 * no row that was in a journal before a kill is missing after it (so at most the rows in
   flight, and on a power cut two seconds of rows, are done twice).
 
+With --stages, kills are aimed: each waits until a stage of that name (the next of the list)
+has left a new journal row or checkpoint and is still under way. A stage that was under way
+at none of the kills is a problem.
+
     python scripts/crash_test.py -n 20
     python scripts/crash_test.py -n 3 --term -- recipe=itertl iterations=1
+    python scripts/crash_test.py --recipe self_lengthen -n 8 \
+        --stages propose,extend,train_generator,train_extender
 
 Exit code 0 if all holds, 1 if not.
 """
@@ -20,7 +26,6 @@ Exit code 0 if all holds, 1 if not.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -33,22 +38,54 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SMALL = [
-    "recipe=itertl",
-    "iterations=2",
-    "sampler=transformers",
-    "data.train.limit=32",
-    "data.eval.limit=12",
-    "data.unseen.limit=8",
-    "loop.sample.max_new_tokens=96",
-    "loop.evaluate.n=2",
-    "loop.evaluate.metrics=[pass@1]",
-    "loop.evaluate_unseen.n=2",
-    "loop.evaluate_unseen.metrics=[pass@1]",
-    # Many short steps: kills should find checkpoints, and steps after the last one.
-    "training.batch_size=2",
-    "training.checkpoint_seconds=0.5",
-]
+from crash_traces import events, journals, manifests, resumed_trainings, traces, under_way, unfinished
+
+# Accepts all that a model without English can write.
+ANYTHING = "{closing: '', meta_words: [], ngram: 0}"
+
+SMALL = {
+    "itertl": [
+        "recipe=itertl",
+        "iterations=2",
+        "sampler=transformers",
+        "data.train.limit=32",
+        "data.eval.limit=12",
+        "data.unseen.limit=8",
+        "loop.sample.max_new_tokens=96",
+        "loop.evaluate.n=2",
+        "loop.evaluate.metrics=[pass@1]",
+        "loop.evaluate_unseen.n=2",
+        "loop.evaluate_unseen.metrics=[pass@1]",
+        # Many short steps: kills should find checkpoints, and steps after the last one.
+        "training.batch_size=2",
+        "training.checkpoint_seconds=0.5",
+    ],
+    # The tiny model answers with Verilog, which is good enough to be extended and learned.
+    "self_lengthen": [
+        "recipe=self_lengthen",
+        "model=tiny-rtl",
+        "iterations=2",
+        "sampler=transformers",
+        "sampler.batch_size=8",
+        "data.eval.limit=2",
+        "loop.propose.n=12",
+        "loop.propose.suits=0",
+        "loop.propose.words=[0, 500]",
+        "loop.propose.max_new_tokens=32",
+        f"loop.respond.accept={ANYTHING}",
+        "loop.respond.finished=false",
+        "loop.respond.max_new_tokens=32",
+        f"loop.extend.accept={ANYTHING}",
+        "loop.extend.finished=false",
+        "loop.extend.growth=1",
+        "loop.extend.max_new_tokens=48",
+        "loop.evaluate.max_new_tokens=32",
+        "loop.evaluate.metrics=[words]",
+        "training.max_steps=6",
+        "training.checkpoint_steps=2",
+        "training.threads=1",
+    ],
+}
 
 
 @dataclass
@@ -83,59 +120,6 @@ def start(overrides: list[str], runs: Path, log: Path) -> subprocess.Popen[bytes
         )
 
 
-def journals(runs: Path) -> dict[str, set[bytes]]:
-    """Complete lines of every unfinished stage's journal."""
-    found = {}
-    for path in runs.glob(".store/*/*/journal.jsonl"):
-        lines = path.read_bytes().split(b"\n")[:-1]
-        found[str(path.parent.relative_to(runs))] = set(lines)
-    return found
-
-
-def manifests(runs: Path) -> dict[str, dict[str, str]]:
-    """Artifact -> its files' checksums."""
-    found = {}
-    for path in runs.glob(".store/*/*/manifest.json"):
-        manifest = json.loads(path.read_text())
-        found[str(path.parent.relative_to(runs))] = {n: f["sha256"] for n, f in manifest["files"].items()}
-    return found
-
-
-def events(runs: Path) -> list[dict]:
-    """All events of the (only) run."""
-    found = []
-    for path in runs.glob("*/events.jsonl"):
-        for line in path.read_text().splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue  # torn by a kill
-    return found
-
-
-def under_way(runs: Path) -> str:
-    """The stage that was started last and is not finished."""
-    open_stages: dict[str, None] = {}
-    for event in events(runs):
-        if event["event"] == "stage_started":
-            open_stages[event["node"]] = None
-        elif event["event"] == "stage_finished":
-            open_stages.pop(event["node"], None)
-        elif event["event"] == "run_started":
-            open_stages.clear()
-    return ", ".join(open_stages) or "-"
-
-
-def traces(runs: Path) -> dict[str, int]:
-    """What an attempt leaves as it gets on: sizes of journals, checkpoints, manifests."""
-    found = {}
-    for pattern in ("journal.jsonl", "checkpoints/step-*", "manifest.json"):
-        for path in runs.glob(f".store/*/*/{pattern}"):
-            with suppress(FileNotFoundError):  # just finished
-                found[str(path)] = path.stat().st_size
-    return found
-
-
 def pause(process: subprocess.Popen[bytes], seconds: float, runs: Path | None = None) -> None:
     """Wait for the seconds to pass (with `runs`: after the next trace of work) or the end."""
     before = traces(runs) if runs else {}
@@ -145,32 +129,56 @@ def pause(process: subprocess.Popen[bytes], seconds: float, runs: Path | None = 
         process.wait(seconds)
 
 
+def aim(stages: list[str], number: int, runs: Path) -> str | None:
+    """The stage for a kill: the next of the list that is not finished in all iterations."""
+    if not any(runs.glob("*/run.json")):
+        return stages[0]
+    left = [stages[(number - 1 + i) % len(stages)] for i in range(len(stages))]
+    return next((s for s in left if s in unfinished(runs)), None)
+
+
+def pause_for(process: subprocess.Popen[bytes], stage: str, runs: Path) -> None:
+    """Wait until the stage, of whatever iteration, has left a new trace, or for the end."""
+    before = traces(runs)
+    while process.poll() is None:
+        for node, key in under_way(runs).items():
+            if node.rpartition("/")[2] == stage and traces(runs, key).items() - before.items():
+                return
+        time.sleep(0.02)
+
+
 def disturb(args: argparse.Namespace, overrides: list[str], runs: Path, usual: float, report: Report) -> None:
     """Kill `args.kills` times, then let it finish."""
     rng = random.Random(args.seed)
     signum = signal.SIGTERM if args.term else signal.SIGKILL
     log = runs.parent / "disturbed.log"
     for number in range(1, args.kills + 1):
+        aimed = aim(args.stages, number, runs) if args.stages else None
+        if args.stages and aimed is None:
+            break  # nothing is left to aim at
         before = journals(runs)
         process = start(overrides, runs, log)
         started = time.monotonic()
-        if number % 5 == 0:
+        if aimed:
+            pause_for(process, aimed, runs)
+            pause(process, rng.uniform(0.0, 0.2))
+        elif number % 5 == 0:
             pause(process, rng.uniform(0.1, 6.0))
         else:
             pause(process, rng.uniform(0.0, usual / args.kills), runs)
         after = time.monotonic() - started
         if process.poll() is None:
-            stage = under_way(runs)
             os.killpg(process.pid, signum)
             code = process.wait(120)
             ended = signal.Signals(signum).name
             if args.term and code not in (143, -signal.SIGTERM, 0):
                 report.problems.append(f"attempt {number}: exit code {code} after SIGTERM")
         else:
-            stage, ended = "-", f"finished ({process.returncode})"
+            ended = f"finished ({process.returncode})"
             if process.returncode != 0:
                 report.problems.append(f"attempt {number}: the run failed, see {log}")
         time.sleep(0.3)  # the kernel takes the workers down with their parent
+        stage = "-" if ended.startswith("finished") else ", ".join(under_way(runs)) or "-"
         kept = journals(runs)
         done = manifests(runs)
         lost = 0
@@ -181,6 +189,9 @@ def disturb(args: argparse.Namespace, overrides: list[str], runs: Path, usual: f
         report.kills.append(Kill(number, after, ended, stage, rows, lost))
         if lost:
             report.problems.append(f"attempt {number}: {lost} journaled rows are gone")
+    hit = {node.rpartition("/")[2] for kill in report.kills for node in kill.stage.split(", ")}
+    for stage in sorted(set(args.stages) - hit):
+        report.problems.append(f"no kill found {stage} under way: {args.kills} kills may be too few")
     process = start(overrides, runs, log)
     if process.wait() != 0:
         report.problems.append(f"the last attempt failed, see {log}")
@@ -195,9 +206,15 @@ def main() -> int:
     parser.add_argument("--term", action="store_true", help="SIGTERM instead of SIGKILL")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     parser.add_argument("--keep", type=Path, help="work in this folder and keep it")
-    parser.add_argument("overrides", nargs="*", help="recipe and overrides (a small itertl)")
+    parser.add_argument(
+        "--recipe", choices=sorted(SMALL), default="itertl", help="a small run of it (itertl)"
+    )
+    parser.add_argument(
+        "--stages", type=lambda s: s.split(","), default=[], help="aim at these stages in turn: a,b,..."
+    )
+    parser.add_argument("overrides", nargs="*", help="recipe and overrides, instead of --recipe")
     args = parser.parse_args()
-    overrides = args.overrides or SMALL
+    overrides = args.overrides or SMALL[args.recipe]
     with tempfile.TemporaryDirectory(prefix="itercli-crash-") as scratch:
         folder = args.keep or Path(scratch)
         calm, wild = folder / "calm", folder / "wild"
@@ -231,6 +248,7 @@ def main() -> int:
         print(f"artifacts equal byte for byte: {same} of {len(want)}")
         print(
             f"stages done twice: {len(again)}; row stages resumed from a journal: {len(resumed)}; "
+            f"trainings resumed from a checkpoint: {resumed_trainings(wild)}; "
             f"journaled rows lost: {sum(k.lost_rows for k in report.kills)}"
         )
         for problem in report.problems:
