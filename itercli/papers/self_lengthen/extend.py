@@ -78,16 +78,16 @@ class Extend(JobStage):
     def _job(
         self, ctx: StageContext, prompt: Prompt, draft: Trajectory, job: int, reject: Reject
     ) -> Steps[Trajectory]:
-        instruction, start = prompt.messages[-1].content, longgen_words(draft.completion)
-        tokens = 0
+        start, tokens = longgen_words(draft.completion), 0
         for attempt in range(1, self.tries + 1):
             text, words = draft.completion, start
             steps: list[dict[str, Any]] = []
             for _ in range(self.micro_steps):
                 half = first_half(text)
-                a = yield Ask("extend.a", self._turns(prompt, instruction, half), self.params())
+                turns = extend_request(self.language, prompt, half)
+                a = yield Ask("extend.a", turns, self.params())
                 opened = first_paragraphs(a.completion)
-                turns = self._turns(prompt, instruction, text)
+                turns = extend_request(self.language, prompt, text)
                 if opened:  # one paragraph leaves nothing to open the answer with
                     turns = (*turns, Message(role="assistant", content=opened))
                 b = yield Ask("extend.b", turns, self.params(), continue_final=bool(opened))
@@ -135,14 +135,10 @@ class Extend(JobStage):
             reject("try: too little growth")
         return GaveUp("too little growth")
 
-    def _turns(self, prompt: Prompt, instruction: str, draft: str) -> tuple[Message, ...]:
-        """The extender's conversation: system turns of the prompt stay, the user's is the request."""
-        return extend_request(self.language, prompt, instruction, draft)
 
-
-def extend_request(language: Language, prompt: Prompt, instruction: str, draft: str) -> tuple[Message, ...]:
-    """What the extender is asked, in sampling and in training alike."""
-    text = WORDING[language].extend.format(instruction=instruction, draft=draft)
+def extend_request(language: Language, prompt: Prompt, draft: str) -> tuple[Message, ...]:
+    """What the extender is asked, in sampling and in training alike: system turns stay."""
+    text = WORDING[language].extend.format(instruction=prompt.messages[-1].content, draft=draft)
     return (*[m for m in prompt.messages if m.role == "system"], Message(role="user", content=text))
 
 

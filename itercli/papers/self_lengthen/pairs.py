@@ -57,8 +57,7 @@ class ExtenderPairs(TrajectorySelector):
                 yield Dropped(prompt.id, None, "no_extension")
             for text in texts:
                 draft = self._thin(text.meta["draft"], rng)
-                instruction = prompt.messages[-1].content
-                yield example(prompt, list(extend_request(self.language, prompt, instruction, draft)), text)
+                yield example(prompt, list(extend_request(self.language, prompt, draft)), text)
 
     def _thin(self, draft: str, rng: random.Random) -> str:
         lines = draft.split("\n")

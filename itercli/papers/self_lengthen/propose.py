@@ -77,9 +77,9 @@ class Propose(JobStage):
         made = self.run_jobs(ctx, jobs, "instructions")
         counts: Counter[str] = Counter(made.counts)
         kept: list[Prompt] = []
-        shown = [_word_set(_text(p)) for p in seeds]
+        shown = [self._units(p) for p in seeds]
         for prompt in made.rows.values():
-            words = _word_set(_text(prompt))
+            words = self._units(prompt)
             if self.distinct < 1 and any(_jaccard(words, other) >= self.distinct for other in shown):
                 counts["duplicates"] += 1
             else:
@@ -126,14 +126,13 @@ class Propose(JobStage):
             )
         return GaveUp("no instruction")
 
+    def _units(self, prompt: Prompt) -> frozenset[str]:
+        """Words, or characters where a script has no spaces."""
+        return frozenset(_text(prompt) if self.language == "zh" else _text(prompt).casefold().split())
+
 
 def _text(prompt: Prompt) -> str:
     return prompt.messages[-1].content
-
-
-def _word_set(text: str) -> frozenset[str]:
-    """Words, or characters where a script has no spaces."""
-    return frozenset(text.casefold().split() if text.isascii() else text)
 
 
 def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
