@@ -58,6 +58,8 @@ class Slots:
     def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
         source, busy, more, answers = iter(requests), list[Request](), True, 0
         while more or busy:
+            if stopping() or answers == self.end:
+                return
             while more and len(busy) < self.width:
                 try:
                     request = next(source)
@@ -69,8 +71,6 @@ class Slots:
                     break
                 busy.append(request)
                 self.asked.append(request)
-            if stopping() or answers == self.end:
-                return
             if busy:
                 request = busy.pop(self.order.randrange(len(busy)))
                 answers += 1
@@ -265,13 +265,13 @@ def test_stopping_keeps_finished_calls(bench: Bench, plain: tuple[Outcome[Trajec
 
 @pytest.mark.parametrize("end", [1, 4, 12])
 def test_sampler_that_ends_early_is_an_error(bench: Bench, end: int) -> None:
-    # With one slot nothing is under way when it ends: the jobs that were never begun count, too.
     with pytest.raises(StageError, match=r"iteration-01/extend: the sampler ended with \d+ calls open"):
         bench.run(JOBS, Slots(end=end))
     assert len(bench.journaled) == end
 
 
 def test_sampler_that_ends_between_jobs_is_an_error(bench: Bench) -> None:
+    # Nothing is under way then: what was never begun counts, too.
     with pytest.raises(StageError, match="calls open"):
         bench.run({f"j{n}": once(f"j{n}") for n in range(4)}, Slots(end=2))
 
