@@ -81,7 +81,7 @@ SMALL = {
         "loop.extend.max_new_tokens=48",
         "loop.evaluate.max_new_tokens=32",
         "loop.evaluate.metrics=[words]",
-        "training.max_steps=6",
+        "training.max_steps=8",
         "training.checkpoint_steps=2",
         "training.threads=1",
     ],
@@ -161,7 +161,7 @@ def disturb(args: argparse.Namespace, overrides: list[str], runs: Path, usual: f
         started = time.monotonic()
         if aimed:
             pause_for(process, aimed, runs)
-            pause(process, rng.uniform(0.0, 0.2))
+            pause(process, rng.uniform(0.0, 0.1))
         elif number % 5 == 0:
             pause(process, rng.uniform(0.1, 6.0))
         else:
@@ -206,15 +206,15 @@ def main() -> int:
     parser.add_argument("--term", action="store_true", help="SIGTERM instead of SIGKILL")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     parser.add_argument("--keep", type=Path, help="work in this folder and keep it")
-    parser.add_argument(
-        "--recipe", choices=sorted(SMALL), default="itertl", help="a small run of it (itertl)"
-    )
+    parser.add_argument("--recipe", choices=sorted(SMALL), help="a small run of it (itertl)")
     parser.add_argument(
         "--stages", type=lambda s: s.split(","), default=[], help="aim at these stages in turn: a,b,..."
     )
-    parser.add_argument("overrides", nargs="*", help="recipe and overrides, instead of --recipe")
+    parser.add_argument("overrides", nargs="*", help="added to --recipe; without it all that is run")
     args = parser.parse_args()
-    overrides = args.overrides or SMALL[args.recipe]
+    overrides = args.overrides
+    if args.recipe or not overrides:
+        overrides = [*SMALL[args.recipe or "itertl"], *overrides]
     with tempfile.TemporaryDirectory(prefix="itercli-crash-") as scratch:
         folder = args.keep or Path(scratch)
         calm, wild = folder / "calm", folder / "wild"

@@ -76,4 +76,4 @@ def traces(runs: Path, key: str = "*") -> dict[str, int]:
 
 def resumed_trainings(runs: Path) -> int:
     """How often a training went on from a checkpoint, by the workers' logs."""
-    return sum(path.read_text().count("resuming from ") for path in runs.glob("*/logs/*/*.log"))
+    return sum(path.read_text().count("resuming from ") for path in runs.glob("*/logs/attempt-*/*.log"))

@@ -31,3 +31,15 @@ def test_killed_runs_end_with_the_same_bytes(how: tuple[str, ...], tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
     signal = "SIGTERM" if "--term" in how else "SIGKILL"
     assert sum(signal in line for line in done.stdout.splitlines()) >= 2, done.stdout
+
+
+def test_killed_in_each_stage_of_self_lengthen_that_works_for_long(tmp_path: Path) -> None:
+    aimed = ("propose", "extend", "train_generator", "train_extender")
+    how = ("--recipe", "self_lengthen", "-n", "4", "--stages", ",".join(aimed), "--keep", str(tmp_path))
+    less = ("iterations=1", "before.evaluate=null", "loop.evaluate=null", "headline=null")
+    call = [sys.executable, str(SCRIPT), *how, *less]
+    done = subprocess.run(call, text=True, capture_output=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    killed = [line.split()[-1] for line in done.stdout.splitlines() if "SIGKILL" in line]
+    assert killed == [f"iteration-01/{stage}" for stage in aimed], done.stdout
+    assert "row stages resumed from a journal: 2; trainings resumed from a checkpoint: 2;" in done.stdout

@@ -16,6 +16,7 @@ from tests.e2e.conftest import (
     VLLM,
     alive,
     descendants,
+    events,
     journals,
     needs_vllm,
     the_run,
@@ -74,3 +75,44 @@ def test_cut_off_twice_while_sampling_then_finished_in_one_engine(empty: Project
         ("policy@2", "weights reloaded"),
     ]
     assert all(e["probe"]["changed_by"] > 0 for e in loads if e["switch"] == "weights reloaded")
+
+
+def test_both_roles_of_self_lengthen_answer_from_one_engine(empty: Project) -> None:
+    accept = "{closing: '', meta_words: [], ngram: 0}"  # the tiny model answers with Verilog
+    again = f"uses: self_lengthen.extend, role: generator, of: extended, accept: {accept}"
+    empty.iter(
+        "run", "recipe=self_lengthen", "model=tiny-rtl", *VLLM, "sampler.adapter=lora", "iterations=2",
+        "before.evaluate=null", "loop.evaluate=null", "headline=null",
+        "loop.propose.n=12", "loop.propose.suits=0", "loop.propose.words=[0, 500]",
+        "loop.propose.max_new_tokens=48",
+        f"loop.respond.accept={accept}", "loop.respond.finished=false", "loop.respond.max_new_tokens=24",
+        f"loop.extend.accept={accept}", "loop.extend.finished=false", "loop.extend.max_new_tokens=48",
+        "loop.extend.growth=1", "loop.extend.micro_steps=1", "loop.extend.tries=4",
+        # The generator answers once more, after the extender; trained once, it is the same as before.
+        f"loop.again={{{again}, max_new_tokens: 48, finished: false, growth: 1, micro_steps: 1, tries: 4}}",
+        "loop.train_generator.once=true", "loop.train_extender.once=true",
+        "training.max_steps=3", "training.threads=1",
+        timeout=600,
+    )  # fmt: skip
+
+    loads = {e["node"]: e for e in events(empty, "policy_loaded")}
+    found = {node: (e["policy"], e["switch"]) for node, e in loads.items()}
+    assert found == {
+        "iteration-01/propose": ("base@0", "engine started"),
+        "iteration-01/respond": ("generator@0", "none"),
+        "iteration-01/extend": ("extender@0", "none"),
+        "iteration-02/propose": ("base@0", "none"),
+        "iteration-01/again": ("generator@1", "adapter"),
+        "iteration-02/respond": ("generator@1", "none"),
+        "iteration-02/extend": ("extender@1", "adapter"),
+        "iteration-02/again": ("generator@1", "adapter kept"),
+    }
+    extender, generator = loads["iteration-02/extend"]["probe"], loads["iteration-02/again"]["probe"]
+    assert extender["changed_by"] > 0
+    assert extender["apart"]["the base of extender@1"] > 0
+    assert generator["changed_by"] == extender["changed_by"]  # back to the other adapter
+    assert generator["drift"] == 0
+    rows = trajectories(empty)
+    assert {
+        node: {row["policy"] for row in rows[node]} for node in found if not node.endswith("/propose")
+    } == {node: {policy} for node, (policy, _) in found.items() if not node.endswith("/propose")}
