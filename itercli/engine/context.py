@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from itercli.engine.clock import WorkClock
 from itercli.engine.files import read_json, write_json
 from itercli.engine.journal import RowJournal, tail
 from itercli.engine.rows import read_rows, write_rows
-from itercli.engine.store import JOURNAL, META, ROWS, Entry
+from itercli.engine.store import CLOCK, JOURNAL, META, ROWS, Entry
 from itercli.records import ModelRef, Record
 
 R = TypeVar("R", bound=Record)
@@ -125,6 +126,7 @@ class Context:
         self._stop = stop
         self._send = send
         self._journal: RowJournal[Any] | None = None
+        self._clock = WorkClock(self.work / CLOCK)
         self._last_progress = 0.0
         self._pending: dict[str, Any] | None = None
 
@@ -135,6 +137,10 @@ class Context:
             self._send(self._pending or {"t": "alive"})
             self._pending = None
         return self._stop.is_set()
+
+    def seconds(self) -> float:
+        """Working time of this stage so far, over all its attempts."""
+        return self._clock.seconds()
 
     def progress(self, done: int, total: int | None, unit: str, **metrics: float | str) -> None:
         """Send progress, five times a second at most."""

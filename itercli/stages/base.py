@@ -124,6 +124,10 @@ class StageContext(Protocol):
         """
         ...
 
+    def seconds(self) -> float:
+        """Working time of this stage so far, over all its attempts."""
+        ...
+
     def progress(self, done: int, total: int | None, unit: str, **metrics: float | str) -> None:
         """Report progress; throttled, so call it freely."""
         ...

@@ -25,7 +25,7 @@ are done.
 from __future__ import annotations
 
 import itertools
-import time
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,8 +33,6 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import Field
 
-from itercli.engine.files import read_json, write_json
-from itercli.engine.store import CLOCK
 from itercli.recipe.seeds import seed_for
 from itercli.records import Call, Message, ModelRef, Record
 from itercli.sampling.base import Request, Sampled, SamplingParams
@@ -129,29 +127,8 @@ class JobStage(DrawingStage):
         if self.quota is not None:
             wanted = self.quota * len(jobs) if self.quota <= 1 else self.quota
             enough = min(enough, max(1, round(wanted)))
-        clock = _Clock(ctx, self.deadline_minutes)
-        return _Runner(ctx, ctx.journal(Call), jobs, enough, clock, unit).run(self)
-
-
-class _Clock:
-    """Working time of a stage over all its attempts."""
-
-    def __init__(self, ctx: StageContext, minutes: float | None) -> None:
-        self._limit = None if minutes is None else 60 * minutes
-        self._path = ctx.work / CLOCK
-        self._began = self._saved = time.monotonic()
-        self._earlier: float = read_json(self._path) or 0.0
-
-    def over(self) -> bool:
-        """Whether the deadline has passed; remembers the time spent every few seconds."""
-        if self._limit is None:
-            return False
-        now = time.monotonic()
-        spent = self._earlier + now - self._began
-        if now - self._saved > 2:
-            self._saved = now
-            write_json(self._path, spent)
-        return spent > self._limit
+        deadline = math.inf if self.deadline_minutes is None else 60 * self.deadline_minutes
+        return _Runner(ctx, ctx.journal(Call), jobs, enough, deadline, unit).run(self)
 
 
 @dataclass
@@ -169,11 +146,11 @@ class _Runner(Generic[R]):
         journal: Journal,
         jobs: Mapping[str, Job[R]],
         enough: int,
-        clock: _Clock,
+        deadline: float,
         unit: str,
     ) -> None:
-        self.ctx, self.journal, self.jobs, self.enough, self.clock, self.unit = (
-            ctx, journal, jobs, enough, clock, unit,
+        self.ctx, self.journal, self.jobs, self.enough, self.deadline, self.unit = (
+            ctx, journal, jobs, enough, deadline, unit,
         )  # fmt: skip
         self.recorded: dict[str, dict[int, Call]] = {}
         for call in journal.rows():
@@ -218,7 +195,7 @@ class _Runner(Generic[R]):
     def _requests(self) -> Iterator[Request | None]:
         """Calls to make, the next of running jobs before new jobs; None while all is under way."""
         while True:
-            if self.clock.over():
+            if self.deadline < math.inf and self.ctx.seconds() > self.deadline:
                 self.ready.clear()  # jobs still start: what they have in the journal counts
             if self.ready:
                 yield self._request(*self.ready.popleft())

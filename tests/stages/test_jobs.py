@@ -325,7 +325,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1e6
-        monkeypatch.setattr("itercli.stages.jobs.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("itercli.engine.clock.time", SimpleNamespace(monotonic=lambda: self.now))
 
     def minute(self, answers: int) -> None:
         self.now += 60
