@@ -6,7 +6,9 @@ length is a multiple of `STRIDE` (so that zeros pad whole vector lanes), and the
 products of attention keep to at most three query rows per KV head: with more, or through the
 fused kernel's matrix-vector path, MKL changes its order of summation with the KV length or
 the thread. Free slots are left out of attention, whose products are one per slot and KV head
-whatever the call holds. `tests/sampling` and a check at load time hold this to account.
+whatever the call holds. In half precision the fused kernel rounds otherwise at another KV length;
+there every row goes by itself, over its own length, which costs no time. `tests/sampling` and a
+check at load time hold this to account.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ ATTENTION = "itercli_slots"
 
 # One prompt's keys and values, a pair per layer, each [1, heads, length, width].
 PromptKV = list[tuple[torch.Tensor, torch.Tensor]]
+
+# Slots that attend in one call, and to how many positions.
+Runs = list[tuple[slice, int]]
 
 
 def slot_attention(
@@ -62,14 +67,17 @@ def slot_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     grouped = query.reshape(batch, shared, heads // shared, width)
-    runs: list[slice] = getattr(key, "runs", [slice(0, batch)])
+    runs: Runs = getattr(key, "runs", [(slice(0, batch), key.shape[2])])
     scale = width**-0.5 if scaling is None else scaling
-    parts = [_attend(grouped[run], key[run], value[run], attention_mask[run], scale) for run in runs]
+    parts = [
+        _attend(grouped[run], key[run, :, :end], value[run, :, :end], attention_mask[run, ..., :end], scale)
+        for run, end in runs
+    ]
     if len(parts) == 1 and parts[0].shape[0] == batch:
         out = parts[0]
     else:
         out = torch.zeros_like(grouped)  # finite in free slots, whose result nobody reads
-        for run, part in zip(runs, parts, strict=True):
+        for (run, _), part in zip(runs, parts, strict=True):
             out[run] = part
     return out.reshape(batch, 1, heads, value.shape[-1]), None
 
@@ -135,7 +143,8 @@ class _SlotLayer(CacheLayerMixin):
         where = self.cache.flat_index(store.shape[1])
         store.view(-1, store.shape[3]).index_copy_(0, where, new.reshape(-1, new.shape[3]))
         view: Any = store[:, :, :length]
-        view.runs = self.cache.runs  # the tensor is all that reaches `slot_attention`
+        # The tensor is all that reaches `slot_attention`.
+        view.runs = self.cache.runs if store.dtype == torch.float32 else self.cache.alone
         return view
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -163,7 +172,8 @@ class SlotCache(Cache):
         self.device = device
         self.capacity = STRIDE
         self.length = STRIDE
-        self.runs = [slice(0, slots)]
+        self.runs: Runs = [(slice(0, slots), STRIDE)]
+        self.alone = self.runs
         self._positions = torch.zeros(slots, dtype=torch.int64, device=device)
         self._flat: dict[int, torch.Tensor] = {}
         self._columns = torch.arange(self.capacity, device=device)
@@ -203,9 +213,12 @@ class SlotCache(Cache):
             longest: The largest position.
             live: Slots whose result matters, ascending.
         """
-        self.runs = runs_of(live)
         self.reserve(longest + 1)
         self.length = _round_up(longest + 1)
+        self.alone = self.runs = [(run, self.length) for run in runs_of(live)]
+        if self.device.type == "cpu":
+            ends = positions.tolist()
+            self.alone = [(slice(slot, slot + 1), _round_up(ends[slot] + 1)) for slot in live]
         self._positions = positions
         self._flat.clear()
 
