@@ -11,7 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
+from itercli.engine.rows import read_rows
 from itercli.engine.runs import Run, all_runs
+from itercli.records import Trajectory
 from itercli.sampling.specs import importable
 from tests.conftest import Project
 
@@ -56,11 +58,11 @@ def events(project: Project, kind: str) -> list[dict[str, Any]]:
 
 def trajectories(project: Project) -> dict[str, list[dict[str, Any]]]:
     """Node -> its completions, as `iter samples` gives them to programs."""
-    import pyarrow.parquet as pq
-
     run = the_run(project)
     nodes = [n for n, place in run.info["nodes"].items() if place["kind"] == "trajectories"]
-    return {n: pq.read_table(run.path / n / "rows.parquet").to_pylist() for n in nodes}
+    return {
+        n: [row.model_dump() for row in read_rows(run.path / n / "rows.parquet", Trajectory)] for n in nodes
+    }
 
 
 def journals(project: Project) -> dict[str, list[dict[str, Any]]]:
