@@ -74,18 +74,20 @@ def test_greedy_equals_generate(family, models, sampler):
 
 
 @pytest.mark.parametrize(
-    ("family", "threads"),
+    ("family", "threads", "dtype"),
     [
-        ("llama", 1),
-        ("llama-mqa", 1),
-        ("gemma3", 1),
-        pytest.param("llama", 2, marks=pytest.mark.slow),
-        pytest.param("llama-mqa", 2, marks=pytest.mark.slow),
-        pytest.param("gemma3", 2, marks=pytest.mark.slow),
+        ("llama", 1, "float32"),
+        ("llama", 1, "bfloat16"),
+        ("llama-mqa", 1, "float32"),
+        ("gemma3", 1, "float32"),
+        pytest.param("llama", 2, "float32", marks=pytest.mark.slow),
+        pytest.param("llama", 2, "bfloat16", marks=pytest.mark.slow),
+        pytest.param("llama-mqa", 2, "float32", marks=pytest.mark.slow),
+        pytest.param("gemma3", 2, "float32", marks=pytest.mark.slow),
     ],
 )
-def test_text_is_independent_of_the_batch(family, threads, models, sampler):
-    ours = sampler(threads=threads)
+def test_text_is_independent_of_the_batch(family, threads, dtype, models, sampler):
+    ours = sampler(threads=threads, dtype=dtype)
     ours.load(ref_of(models(family)))
     seeds = count(100)
     requests = [
