@@ -53,7 +53,7 @@ def importable(module: str) -> bool:
 class TransformersSpec(SamplerSpec):
     """The built-in continuous-batching loop over any decoder of transformers.
 
-    On CPU in float32 a completion's text does not depend on what else is in the batch.
+    On CPU, in float32 and bfloat16, a completion's text does not depend on what else is in the batch.
 
     Attributes:
         dtype: auto is float32 on CPU and bfloat16 on CUDA.
