@@ -22,6 +22,7 @@ from itercli.engine.runs import Run
 from itercli.engine.status import Status, status_of, statuses
 from itercli.engine.workers import WorkerDied, WorkerProcess
 from itercli.recipe.plan import Node, Plan, build_plan, node_id
+from itercli.sampling.base import SamplerSpec
 
 TICK_SECONDS = 0.25
 
@@ -164,7 +165,7 @@ class Runner:
             twin_runs = any(self.plan.nodes[i].key == node.key for i in self.running)
             if self.status[node.id].action == "reuse" or twin_runs or kind in busy or not self._ready(node):
                 continue
-            if not self._make_room(kind):
+            if not self._make_room(node):
                 continue
             self._start(node)
             busy.add(kind)
@@ -184,16 +185,21 @@ class Runner:
                     return False
         return all(m.node is None or m.node in self.done for m in node.models.values())
 
-    def _make_room(self, kind: str) -> bool:
-        """Free the GPU where sampling and training share one; False: not possible yet."""
-        rule = self.config.executor.colocate
-        exclusive = rule == "exit" or (rule == "auto" and gpu_count() == 1)
-        other = {"train": "sample", "sample": "train"}.get(kind)
-        if not exclusive or other not in self.workers:
+    def _make_room(self, node: Node) -> bool:
+        """Give a stage what sampling and training share; False: not possible yet.
+
+        That is the memory of a single GPU, which only a process's end gives back for sure, or the
+        cores: two pools of threads on the same cores take many times longer than one after the other.
+        """
+        rule, gpus = self.config.executor.colocate, gpu_count()
+        other = self.workers.get({"train": "sample", "sample": "train"}.get(node.stage.WORKER, ""))
+        if other is None or rule == "keep" or (rule == "auto" and gpus > 1):
             return True
-        if self.workers[other].node is not None:
-            return False
-        self._end_worker(self.workers[other])
+        if other.node is not None:
+            elsewhere = _draws_elsewhere(node) or _draws_elsewhere(self.plan.nodes[other.node])
+            return rule == "auto" and gpus == 0 and elsewhere
+        if rule == "exit" or gpus == 1:
+            self._end_worker(other)
         return True
 
     def _start(self, node: Node) -> None:
@@ -441,6 +447,12 @@ class Runner:
             os._exit(128 + signum)
         self._signal = signum
         self.run.event("signal", signal=signal.Signals(signum).name)
+
+
+def _draws_elsewhere(node: Node) -> bool:
+    """Whether a stage's completions come from a server."""
+    sampler = getattr(node.stage, "sampler", None)
+    return isinstance(sampler, SamplerSpec) and sampler.resolve().REMOTE
 
 
 class _signals:

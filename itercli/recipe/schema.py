@@ -49,8 +49,9 @@ class ExecutorSpec(BaseModel):
     )
     colocate: Literal["auto", "keep", "exit"] = Field(
         "auto",
-        description="Sampling worker during training: stays (keep), or ends and frees its memory "
-        "(exit); auto is exit where there is exactly one GPU.",
+        description="Sampling beside training: at the same time (keep), or one after the other with the "
+        "other worker ended (exit). auto is exit where there is one GPU, and keep where there are more; "
+        "without one they take turns and no worker is ended.",
     )
     hang_seconds: float = Field(900.0, gt=0, description="A worker silent for so long is killed.")
     retries: int = Field(0, ge=0, description="Fresh workers to try a stage with after one died.")

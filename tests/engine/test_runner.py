@@ -205,3 +205,35 @@ def test_resume_from_another_folder_finds_what_the_recipe_names(
     elsewhere = Project(tmp_path_factory.mktemp("elsewhere"))
     done = elsewhere.iter("resume", str(project.path / "runs" / "run"), check=False)
     assert "toy trouble" in done.stderr
+
+
+def spans(run: Run, kind: str) -> list[tuple[str, str]]:
+    """When the stages named `kind` were under way, (start, end) each."""
+    times: dict[str, dict[str, str]] = {}
+    for e in run.events():
+        if e["event"] in ("stage_started", "stage_finished"):
+            times.setdefault(e["node"], {})[e["event"]] = e["time"]
+    return [(t["stage_started"], t["stage_finished"]) for node, t in times.items() if node.endswith(kind)]
+
+
+@pytest.mark.parametrize(
+    ("colocate", "gpus", "together"), [("auto", 0, False), ("keep", 0, True), ("auto", 2, True)]
+)
+def test_sampling_and_training_take_turns_on_a_cpu(
+    project: Project, monkeypatch: pytest.MonkeyPatch, colocate: str, gpus: int, together: bool
+) -> None:
+    monkeypatch.setattr("itercli.engine.runner.gpu_count", lambda: gpus)
+    plan = toy_plan(
+        project, f"executor.colocate={colocate}", "iterations=1", "sampler.delay=0.1",
+        "++roles.other.path=${roles.policy.path}", "loop.train.method={name: toy, delay: 0.1}",
+        # Ready at the same time as the samples of `evaluate`.
+        "++loop.train_other={uses: train, examples: build, method: {name: toy, delay: 0.1}, role: other, "
+        "init_from: base}",
+    )  # fmt: skip
+    run = toy_run(project)
+    Runner(plan, run, Recorder()).execute()
+    ((sampled_from, sampled_to),) = spans(run, "iteration-01/evaluate.sample")
+    ((trained_from, trained_to),) = spans(run, "iteration-01/train_other")
+    assert (trained_from < sampled_to and sampled_from < trained_to) is together
+    workers = [e["worker"] for e in run.events() if e["event"] == "worker_started"]
+    assert sorted(workers) == ["sample", "score", "train"]  # none was ended and started again
