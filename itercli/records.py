@@ -121,6 +121,47 @@ class RankedExample(Record):
     sources: list[str] = Field(default_factory=list)
 
 
+class PreferencePair(Record):
+    """Two answers to a prompt, the first preferred: what reward models, estimators and DPO learn from.
+
+    Attributes:
+        index: Number of the pair among those of its prompt.
+        sources: Where (chosen, rejected) came from: "reference", "labelled" or a policy version.
+        origin: The rule that made it, then the kind as which it was drawn ("best_worst", "easy" ...).
+        rewards: Of (chosen, rejected), where a scorer gave them.
+        probabilities: [passes, 2] of an estimator's dropout passes: that the chosen, the rejected is better.
+        bald: Mutual information of the passes in nats, 0 to ln 2 (upo, section 1.3); low is sure.
+        vote: Share of the passes in which the chosen answer wins.
+        alpha: Probability that the label is wrong, as the loss takes it (0: trust it).
+        weight: Weight of the pair in the loss.
+        kept: Whether it is trained on; others stay here to be looked at.
+        reason: Why it was kept or dropped.
+        meta: Further facts (length difference, which scorer ...).
+    """
+
+    prompt_id: str
+    index: int = 0
+    messages: list[Message]
+    chosen: str
+    rejected: str
+    sources: tuple[str, str] = ("", "")
+    origin: str = ""
+    rewards: tuple[float, float] | None = None
+    probabilities: list[tuple[float, float]] = Field(default_factory=list)
+    bald: float | None = None
+    vote: float | None = None
+    alpha: float = 0.0
+    weight: float = 1.0
+    kept: bool = True
+    reason: str = ""
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def margin(self) -> float | None:
+        """How much higher the chosen answer's reward is."""
+        return None if self.rewards is None else self.rewards[0] - self.rewards[1]
+
+
 SERVED = "served:"
 
 

@@ -13,10 +13,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from itercli.recipe.fields import Method
-from itercli.records import Record
+from itercli.records import PreferencePair, Record
 from itercli.registry import register
-from itercli.stages.base import Artifact, Link, ModelLink, Stage, StageContext, StageError
+from itercli.stages.base import Artifact, ArtifactKind, Link, ModelLink, Stage, StageContext, StageError
 from itercli.training.base import TrainingSpec, TrainJob
+
+# What holds the examples that a method reads.
+KINDS: dict[type[Record], ArtifactKind] = {PreferencePair: "pairs"}
 
 
 @register("stage", "train")
@@ -51,11 +54,10 @@ class Train(Stage):
         ref = self.examples
         if self.data_scope == "all" and not ref.startswith(("all.", "previous.")):
             ref = f"all.{ref}"
-        links = [Link("examples", ref, ("examples",), "examples")]
+        kind = KINDS.get(self.method.EXAMPLES, "examples")
+        links = [Link("examples", ref, (kind,), "examples")]
         if self.on_empty == "reuse" and self.data_scope == "current" and "." not in self.examples:
-            links.append(
-                Link("fallback", f"previous.{self.examples}", ("examples",), "examples", optional=True)
-            )
+            links.append(Link("fallback", f"previous.{self.examples}", (kind,), "examples", optional=True))
         return links
 
     def model_links(self) -> list[ModelLink]:
@@ -145,4 +147,6 @@ class Train(Stage):
 
 
 def _rows(artifacts: list[Artifact], record: type[Record]) -> list[Record]:
-    return [row for artifact in artifacts for row in artifact.rows(record)]
+    """What is to be trained on; pairs that were dropped are only there to be looked at."""
+    rows = (row for artifact in artifacts for row in artifact.rows(record))
+    return [row for row in rows if getattr(row, "kept", True)]
