@@ -13,7 +13,7 @@ from typing import Any
 from itercli.errors import IterError
 from itercli.models import ModelError, ModelNotHere, ModelSpec, ResolvedModel, resolve
 from itercli.recipe.errors import Problem, RecipeError, nearest
-from itercli.recipe.schema import SCOPES, Recipe, Scope
+from itercli.recipe.schema import RESERVED, SCOPES, Recipe, Scope
 from itercli.recipe.seeds import digest, seed_for
 from itercli.stages.base import Link, Stage
 
@@ -202,20 +202,25 @@ class _Planner:
         """Ids that a link's reference stands for, with every mistake reported."""
         key = f"{node.scope}.{node.name.split('.')[0]}.{link.key}"
         prefix, _, rest = link.ref.partition(".")
-        mode, target = (prefix, rest) if prefix in ("previous", "all") and rest else ("", link.ref)
+        mode, target = (prefix, rest) if prefix in RESERVED and rest else ("", link.ref)
         loop, before = self.recipe.stages["loop"], self.recipe.stages["before"]
-        if mode and node.scope == "before":
+        if mode in ("previous", "all") and node.scope == "before":
             self._problem(key, f"`{mode}.` means iterations of the loop, which has not begun", link.ref)
             return []
         last = node.iteration
         own = self.recipe.stages[node.scope]
-        known = list({**before, **own} if node.scope == "before" else {**before, **loop, **own})
+        known = list(before if "before" in (mode, node.scope) else {**before, **loop, **own})
         if target not in known:
-            visible = [n for n in known if n.split(".")[0] != node.name.split(".")[0]]
-            self._problem(key, "no such stage", target, ", ".join(visible), nearest(target, visible))
+            # A stage can't feed itself, but its namesake under `before:` can.
+            itself = "" if mode == "before" != node.scope else node.name.split(".")[0]
+            visible = [n for n in known if n.split(".")[0] != itself]
+            what = "no such stage under `before:`" if mode == "before" else "no such stage"
+            self._problem(key, what, target, ", ".join(visible), nearest(target, visible))
             return []
         found: list[str] = []
-        if mode == "all":
+        if mode == "before":
+            found = self._if_known(node_id("before", 0, target))
+        elif mode == "all":
             found = [i for n in range(1, last + 1) if (i := node_id("loop", n, target)) in self.nodes]
             found = found or self._if_known(node_id("before", 0, target))
         elif mode == "previous":

@@ -23,6 +23,7 @@ from itercli.stages.base import Stage
 
 Scope = Literal["before", "loop", "after"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+RESERVED = ("previous", "all", "before")  # what a reference to a stage can begin with
 STAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 Locate = Callable[[str], str]
 
@@ -282,10 +283,9 @@ def _model_problems(config: RecipeConfig, stages: dict[Scope, dict[str, Stage]])
 def _reserved(stages: dict[Scope, dict[str, Stage]]) -> Iterator[Problem]:
     for scope, entries in stages.items():
         for name in entries:
-            if name.split(".")[0] in ("previous", "all"):
-                yield Problem(
-                    f"{scope}.{name}", "`previous` and `all` are reserved words", name, "another name"
-                )
+            if name.split(".")[0] in RESERVED:
+                words = ", ".join(f"`{word}`" for word in RESERVED)
+                yield Problem(f"{scope}.{name}", f"{words} are reserved words", name, "another name")
 
 
 def _problems(error: ValidationError, cls: type[BaseModel], prefix: str) -> Iterator[Problem]:

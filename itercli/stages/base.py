@@ -28,7 +28,7 @@ class Link:
 
     Attributes:
         slot: Name under which `run` finds the artifact.
-        ref: Stage name as the recipe gives it: ``NAME``, ``previous.NAME`` or ``all.NAME``.
+        ref: Stage name as the recipe gives it: ``NAME``, ``previous.NAME``, ``all.NAME`` or ``before.NAME``.
         kinds: Artifact kinds that fit.
         key: Field of the stage that holds the reference, for error messages.
         optional: An unresolvable reference is an empty input (first iteration).

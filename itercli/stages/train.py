@@ -52,7 +52,7 @@ class Train(Stage):
 
     def links(self, name: str) -> list[Link]:
         ref = self.examples
-        if self.data_scope == "all" and not ref.startswith(("all.", "previous.")):
+        if self.data_scope == "all" and not ref.startswith(("all.", "previous.", "before.")):
             ref = f"all.{ref}"
         kind = KINDS.get(self.method.EXAMPLES, "examples")
         links = [Link("examples", ref, (kind,), "examples")]
@@ -87,9 +87,10 @@ class Train(Stage):
             )
         if not uses and self.reference != "none":
             problems.append(("reference", f"method {self.method.NAME!r} uses no reference model", "none"))
-        if self.data_scope == "all" and self.examples.startswith("previous."):
+        fixed = next((p for p in ("previous.", "before.") if self.examples.startswith(p)), None)
+        if self.data_scope == "all" and fixed:
             problems.append(
-                ("examples", "`data_scope: all` and `previous.` exclude each other", "data_scope: current")
+                ("examples", f"`data_scope: all` and `{fixed}` exclude each other", "data_scope: current")
             )
         if self.on_empty == "reuse" and (self.data_scope == "all" or "." in self.examples):
             problems.append(

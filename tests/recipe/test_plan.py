@@ -89,6 +89,41 @@ def test_previous_is_the_last_iterations_or_comes_from_before(project: Project) 
     assert nodes["iteration-02/score"].inputs["of"] == ["iteration-01/sample"]
 
 
+EVALUATE = {"uses": "evaluate", "role": "policy", "prompts": "tasks", "scorer": "toy", "n": 2}
+
+
+def test_before_is_that_stage_in_every_iteration(project: Project) -> None:
+    measure = {"uses": "measure", "of": "before.evaluate.score", "metrics": ["mean_score"]}
+    again = {**SCORE, "of": "before.again"}  # of the loop stage's own name
+    changes = {"before__evaluate": EVALUATE, "before__again": SAMPLE, "loop__again": again}
+    nodes = toy(project, **changes, loop__start=measure, after={"start": measure}).nodes
+    for node in ("iteration-01/start", "iteration-02/start", "after/start"):
+        assert nodes[node].inputs["of"] == ["before/evaluate.score"]
+        assert nodes[node].needs == ["before/evaluate.score", "before/tasks"]
+    assert nodes["iteration-01/start"].seed != nodes["iteration-02/start"].seed
+    assert nodes["iteration-02/again"].inputs["of"] == ["before/again"]
+
+
+def test_before_explains_what_is_not_there(project: Project) -> None:
+    late = {**SCORE, "of": "before.sample"}
+    changes = {"before__evaluate": EVALUATE, "before__late": late, "before__sample": SAMPLE}
+    found = errors(
+        project, **changes, loop__score__of="before.evalute.sample", loop__evaluate__prompts="before.build"
+    )
+    assert "no such stage under `before:`" in found["loop.score.of"]
+    assert "did you mean: evaluate.sample" in found["loop.score.of"]
+    assert "no such stage under `before:`" in found["loop.evaluate.prompts"]
+    assert "comes later" in found["before.late.of"]
+    kinds = {"before__evaluate": EVALUATE, "loop__score__of": "before.evaluate.score"}
+    assert (
+        "needs trajectories, but 'before.evaluate.score' makes scores"
+        in errors(project, **kinds)["loop.score.of"]
+    )
+    assert "reserved" in errors(project, loop__before=SCORE)["loop.before"]
+    train = {"loop__train__data_scope": "all", "loop__train__examples": "before.build"}
+    assert "exclude each other" in errors(project, **train)["loop.train.examples"]
+
+
 def test_on_empty_reuse_has_last_iterations_examples_at_hand(project: Project) -> None:
     nodes = toy(project, loop__train__on_empty="reuse").nodes
     assert nodes["iteration-01/train"].inputs["fallback"] == []
