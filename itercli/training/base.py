@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from itercli.errors import IterError
 from itercli.records import ModelRef, Record
 from itercli.registry import Component, how
 
@@ -88,6 +89,24 @@ class TrainResult:
     steps: int
     metrics: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+
+
+class Item(Protocol):
+    """An encoded example."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of its longest sequence."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all its sequences."""
+        ...
+
+
+class TrainingError(IterError):
+    """Training can't start or went wrong; the message names the fix."""
 
 
 class Interrupted(Exception):

@@ -14,8 +14,13 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
+
+from itercli.recipe.seeds import digest
+from itercli.records import Record
+from itercli.training.base import TrainJob
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +124,28 @@ class Checkpoints:
             return json.loads((path / MARKER).read_text("utf-8"))["job"] == self.job
         except (OSError, ValueError, KeyError, TypeError):
             return False
+
+
+def job_identity(job: TrainJob, options: dict[str, Any]) -> str:
+    """What a checkpoint of a job belongs to."""
+    return digest(
+        {
+            "format": 1,
+            "method": options,
+            "training": job.training.key_params(),
+            "start": job.start.digest,
+            "reference": job.reference.digest if job.reference else None,
+            "seed": job.seed,
+            "examples": _examples_digest(job.examples),
+        }
+    )
+
+
+def _examples_digest(examples: Iterable[Record]) -> str:
+    state = hashlib.sha256()
+    for example in examples:
+        state.update(example.model_dump_json().encode() + b"\n")
+    return state.hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from itercli.recipe.seeds import seed_for
 from itercli.records import RankedExample
+from itercli.training.base import Item
 
 # Which candidates of an example have to be run, given scores and target; or why to drop it.
 Needed = Callable[[Sequence[float], int | None], "list[int] | str"]
@@ -50,6 +51,11 @@ class Group:
     def length(self) -> int:
         """Tokens of the longest candidate."""
         return max(len(row.ids) for row in self.rows)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all candidates."""
+        return sum(len(row.ids) for row in self.rows)
 
 
 def encode_groups(
@@ -126,7 +132,10 @@ def plan_steps(
     return steps[:total]
 
 
-def micro_batches(groups: Sequence[Group], size: int) -> Iterator[list[Group]]:
+AnyItem = TypeVar("AnyItem", bound=Item)
+
+
+def micro_batches(groups: Sequence[AnyItem], size: int) -> Iterator[list[AnyItem]]:
     """Cut a step into forward passes of `size` examples of similar length, longest first.
 
     Longest first so that a step that does not fit into memory fails at once.

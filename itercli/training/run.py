@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
+from transformers import TrainingArguments
 
-from itercli.recipe.seeds import digest
-from itercli.records import RankedExample, Record
-from itercli.training.base import Interrupted, TrainJob, TrainResult
-from itercli.training.checkpoints import Checkpoints
+from itercli.records import RankedExample
+from itercli.training.arguments import Pacer, training_arguments
+from itercli.training.base import Interrupted, Item, TrainingError, TrainingSpec, TrainJob, TrainResult
+from itercli.training.checkpoints import Checkpoints, job_identity
 from itercli.training.collate import Needed, encode_groups, plan_steps
-from itercli.training.hf import Pacer, StepTrainer, TrainingError, training_arguments
+from itercli.training.durable import DurableTrainer
+from itercli.training.hf import StepTrainer
 from itercli.training.losses import Objective
 from itercli.training.models import (
     checksums,
@@ -33,7 +35,7 @@ log = logging.getLogger(__name__)
 def run_training(
     job: TrainJob, objective: Objective, *, needed: Needed, options: dict[str, Any], split: bool = False
 ) -> TrainResult:
-    """Train on `job.examples` and leave the model in `job.out`.
+    """Train a causal language model on `RankedExample`s and leave it in `job.out`.
 
     Args:
         job: What to train on and from.
@@ -43,50 +45,81 @@ def run_training(
         split: See `StepTrainer`.
 
     Raises:
+        Interrupted, TrainingError: See `run_steps`.
+    """
+    begin(job)
+    examples = cast("Sequence[RankedExample]", job.examples)
+    tokenizer = load_tokenizer(job.start)
+    groups, counts = encode_groups(examples, tokenizer, max_length=job.training.max_length, needed=needed)
+    result = run_steps(
+        job,
+        groups,
+        partial(StepTrainer, objective=objective, split=split),
+        tokenizer=tokenizer,
+        options=options,
+        counts=counts,
+    )
+    result.counts["groups"] = len(groups)
+    return result
+
+
+def begin(job: TrainJob) -> None:
+    """What comes before everything else.
+
+    Raises:
+        Interrupted: The stage should stop already.
+    """
+    if job.stopping():
+        raise Interrupted("training stopped before its first step")
+    torch.set_num_threads(job.training.threads)
+
+
+def run_steps(
+    job: TrainJob,
+    items: Sequence[Item],
+    trainer_of: Callable[..., DurableTrainer],
+    *,
+    tokenizer: Any,
+    options: dict[str, Any],
+    counts: Counter[str],
+    load: Callable[..., Any] = load_model,
+    arguments: Callable[..., TrainingArguments] = TrainingArguments,
+) -> TrainResult:
+    """Plan, load, resume, train, check and save.
+
+    Args:
+        job: What to train on and from.
+        items: The encoded examples.
+        trainer_of: Makes the trainer from the arguments of `DurableTrainer`.
+        tokenizer: Saved beside the weights.
+        options: The method's key parameters; a checkpoint made under others is ignored.
+        counts: Of the encoding: "examples", "dropped_REASON" and more.
+        load: Loads the start model, called like `load_model`.
+        arguments: The kind of arguments that the trainer takes.
+
+    Raises:
         Interrupted: `job.stopping()` became true; a checkpoint was saved.
         TrainingError: Nothing to train on, a loss that is not finite, or steps not taken.
     """
     spec = job.training
-    if job.stopping():
-        raise Interrupted("training stopped before its first step")
-    torch.set_num_threads(spec.threads)
-    examples = cast("Sequence[RankedExample]", job.examples)
-    tokenizer = load_tokenizer(job.start)
-    groups, counts = encode_groups(examples, tokenizer, max_length=spec.max_length, needed=needed)
-    if not groups:
+    if not items:
         raise TrainingError(_nothing_left(counts, spec.max_length))
     plan = plan_steps(
-        len(groups),
+        len(items),
         batch_size=spec.batch_size,
         epochs=spec.epochs,
         max_steps=spec.max_steps,
         seed=job.seed,
     )
-    identity = {
-        "format": 1,
-        "method": options,
-        "training": spec.key_params(),
-        "start": job.start.digest,
-        "seed": job.seed,
-        "examples": _examples_digest(job.examples),
-    }
-    checkpoints = Checkpoints(job.work / "checkpoints", digest(identity))
+    checkpoints = Checkpoints(job.work / "checkpoints", job_identity(job, options))
     lora = spec.lora if spec.tuning == "lora" else None
-    model = load_model(
-        job.start,
-        # All weights are trained in float32 under autocast; frozen ones need no more than they compute in.
-        dtype=torch.float32 if lora is None else compute_dtype(spec.dtype),
-        lora=lora,
-        seed=job.seed % 2**32,
-    )
+    model = load(job.start, dtype=weights_dtype(spec), lora=lora, seed=job.seed % 2**32)
     pacer = Pacer(spec, job.stopping)
-    trainer = StepTrainer(
+    trainer = trainer_of(
         model,
-        training_arguments(spec, steps=len(plan), seed=job.seed, folder=checkpoints.folder),
-        [[groups[i] for i in step] for step in plan],
-        objective,
+        training_arguments(spec, steps=len(plan), seed=job.seed, folder=checkpoints.folder, kind=arguments),
+        [[items[i] for i in step] for step in plan],
         micro_batch_size=spec.micro_batch_size,
-        split=split,
         checkpoints=checkpoints,
         report=job.report,
         alive=job.stopping,
@@ -113,7 +146,15 @@ def run_training(
         save_weights(model, tokenizer, job.out / "weights")
     else:
         save_adapter(model, job.out / "adapter")
-    return TrainResult(steps, _summary(trainer.state.log_history), dict(counts) | {"groups": len(groups)})
+    return TrainResult(steps, _summary(trainer.state.log_history), dict(counts))
+
+
+def weights_dtype(spec: TrainingSpec) -> torch.dtype:
+    """In which a model is loaded for training.
+
+    All weights are trained in float32 under autocast; frozen ones need no more than they compute in.
+    """
+    return torch.float32 if spec.tuning == "full" else compute_dtype(spec.dtype)
 
 
 def _summary(history: list[dict[str, float]]) -> dict[str, float]:
@@ -138,10 +179,3 @@ def _nothing_left(counts: Counter[str], max_length: int) -> str:
         f"all {counts['examples']} examples were dropped ({reasons}); too_long: longer than "
         f"training.max_length = {max_length} tokens; no_target, no_signal: there is nothing to learn from"
     )
-
-
-def _examples_digest(examples: Iterable[Record]) -> str:
-    state = hashlib.sha256()
-    for example in examples:
-        state.update(example.model_dump_json().encode() + b"\n")
-    return state.hexdigest()

@@ -54,9 +54,10 @@ def ours(
     model: Any, steps: list[list[Any]], args: argparse.Namespace, objective: Any, split: bool = False
 ) -> float:
     """Tokens per second of `StepTrainer.train`, its start-up included."""
+    from itercli.training.arguments import training_arguments
     from itercli.training.base import TrainingSpec
     from itercli.training.checkpoints import Checkpoints
-    from itercli.training.hf import StepTrainer, training_arguments
+    from itercli.training.hf import StepTrainer
 
     with tempfile.TemporaryDirectory() as folder:
         spec = TrainingSpec(lr=1e-3, schedule="constant", dtype="float32")

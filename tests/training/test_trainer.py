@@ -8,10 +8,11 @@ import sys
 import pytest
 import torch
 
-from itercli.training.base import Interrupted, LoraSpec, TrainingSpec
+from itercli.training.arguments import training_arguments
+from itercli.training.base import Interrupted, LoraSpec, TrainingError, TrainingSpec
 from itercli.training.checkpoints import Checkpoints
 from itercli.training.collate import encode_groups
-from itercli.training.hf import StepTrainer, TrainingError, training_arguments
+from itercli.training.hf import StepTrainer
 from itercli.training.losses import RankingObjective, SftObjective
 from itercli.training.methods import Ranking, Sft
 from itercli.training.models import load_model, load_tokenizer
