@@ -35,6 +35,7 @@ BUILTIN = (
     "itercli.stages.judge",
     "itercli.stages.judge_pairs",
     "itercli.stages.likelihood",
+    "itercli.stages.win_rate",
     "itercli.sampling.specs",
     "itercli.training.methods",
     "itercli.verifiers.verilog",
