@@ -206,14 +206,18 @@ class VllmSampler:
 
         spec = self.spec
         options: dict[str, Any] = {}
+        on_cpu = self._vllm.platforms.current_platform.is_cpu()
+        if on_cpu:
+            # A prompt prefilled in parts has its premature draw taken back by rewinding the request's
+            # generator, which only CUDA's can: "CPU Generator does not use offset" ends the engine.
+            options["enable_chunked_prefill"] = False
         if spec.max_model_len is not None:
             options["max_model_len"] = spec.max_model_len
         if spec.adapter == "lora":
             # vLLM's CPU kernels take the last slot's adapter for rows without one, where others in the
             # batch have one (its pull request 48421): a spare last slot stays empty.
-            spare = int(self._vllm.platforms.current_platform.is_cpu())
             options.update(
-                enable_lora=True, max_loras=spec.max_loras + spare, max_lora_rank=spec.max_lora_rank
+                enable_lora=True, max_loras=spec.max_loras + int(on_cpu), max_lora_rank=spec.max_lora_rank
             )
         arguments = EngineArgs(
             model=model.base,
