@@ -60,8 +60,8 @@ def folder_size(path: Path) -> int:
 
 def known() -> list[KnownModel]:
     """All models with a short name, with their state on this machine."""
-    smol = models_dir() / "smollm2-135m"
-    pulled = is_model_folder(smol)
+    smol, minilm = models_dir() / "smollm2-135m", models_dir() / "minilm-l6"
+    pulled, embeds = is_model_folder(smol), is_model_folder(minilm)
     return [
         KnownModel(
             name="tiny-rtl",
@@ -78,6 +78,14 @@ def known() -> list[KnownModel]:
             licence="Apache-2.0",
             state="pulled" if pulled else "available",
             path=smol,
+        ),
+        KnownModel(
+            name="minilm-l6",
+            what="all-MiniLM-L6-v2, a BERT of 22M parameters to train reward models and classifiers from",
+            size=folder_size(minilm) if embeds else 91_400_000,
+            licence="Apache-2.0",
+            state="pulled" if embeds else "available",
+            path=minilm,
         ),
     ]
 

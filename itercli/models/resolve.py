@@ -77,9 +77,11 @@ def pull(name: str, revision: str | None = None, say: Callable[[str], None] = _s
         if entry.state == "missing":
             raise _known_not_here(entry)
         if entry.state == "available":
-            from itercli.models.smollm2 import install
+            # Each model that can be pulled has a module of its own.
+            from itercli.models import minilm, smollm2
 
-            install(entry.path, say)
+            installers = {"smollm2-135m": smollm2.install, "minilm-l6": minilm.install}
+            installers[entry.name](entry.path, say)
         return resolve(spec)
     if not hub.is_hub_id(name):
         raise _not_found(spec)

