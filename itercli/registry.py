@@ -26,6 +26,7 @@ GROUPS = ("stage", "source", "sampler", "scorer", "selector", "method")
 # Modules that register the built-in components; importing one must stay cheap.
 BUILTIN = (
     "itercli.stages.prompts",
+    "itercli.stages.slice",
     "itercli.stages.sample",
     "itercli.stages.score",
     "itercli.stages.select",
@@ -43,11 +44,13 @@ BUILTIN = (
     "itercli.training.preference",
     "itercli.verifiers.verilog",
     "itercli.verifiers.text_scorers",
+    "itercli.verifiers.sentiment",
     "itercli.data.sources",
     "itercli.data.rtl_tasks",
     "itercli.data.verilogeval",
     "itercli.data.rtlcoder",
     "itercli.data.instructions",
+    "itercli.data.stories",
     "itercli.data.longgen",
     "itercli.data.longbench_write",
     "itercli.papers.itertl",
