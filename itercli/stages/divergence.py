@@ -67,8 +67,8 @@ class DivergenceStage(ForwardStage):
         if others:
             raise StageError(
                 f"{ctx.name}: the completions of {self.of} were drawn by {', '.join(sorted(others))}, but "
-                f"the current version here is {policy.version}. Name a stage that samples after the training, "
-                "such as evaluate.sample, or put this one before it"
+                f"the current version here is {policy.version}. Name a stage that samples after the training "
+                "(evaluate.sample), or put this one before it"
             )
         models = [] if policy.digest == reference.digest else [policy, reference]
         self.report(ctx, self.forward(ctx, Divergence, policy, models, self._row))
