@@ -27,6 +27,7 @@ GROUPS = ("stage", "source", "sampler", "scorer", "selector", "method")
 BUILTIN = (
     "itercli.stages.prompts",
     "itercli.stages.slice",
+    "itercli.stages.preferences",
     "itercli.stages.sample",
     "itercli.stages.score",
     "itercli.stages.select",
