@@ -177,5 +177,6 @@ def _nothing_left(counts: Counter[str], max_length: int) -> str:
     reasons = ", ".join(f"{n} {name}" for name, n in dropped.items())
     return (
         f"all {counts['examples']} examples were dropped ({reasons}); too_long: longer than "
-        f"training.max_length = {max_length} tokens; no_target, no_signal: there is nothing to learn from"
+        f"training.max_length = {max_length} tokens; empty, same, no_target, no_signal: there is "
+        "nothing to learn from"
     )
