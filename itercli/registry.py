@@ -61,6 +61,7 @@ BUILTIN = (
     "itercli.papers.self_lengthen.length_bias",
     "itercli.papers.self_lengthen.pairs",
     "itercli.papers.self_lengthen.limits",
+    "itercli.papers.upo.choose",
 )
 
 

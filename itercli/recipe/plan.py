@@ -83,7 +83,7 @@ class Plan:
 
     @property
     def notes(self) -> list[str]:
-        """What was chosen automatically, and why."""
+        """What was chosen automatically and why, and what stages say of their options."""
         found = []
         for role, model in self.roots.items():
             if model.source == "absent":
@@ -94,6 +94,7 @@ class Plan:
             reason = getattr(sampler, "reason", None)
             if reason:
                 found.append(f"sampler: {reason}")
+            found += [f"{node.name}: {note}" for note in node.stage.notes()]
         return list(dict.fromkeys(found))
 
 

@@ -207,6 +207,10 @@ class Stage(Component):
         """Impossible combinations: (key, what is wrong, what is allowed[, name probably meant])."""
         return []
 
+    def notes(self) -> Sequence[str]:
+        """What a plan should say of the options, though they are allowed."""
+        return ()
+
     def fingerprint(self) -> dict[str, Any]:
         """What determines the result beside options and inputs: file hashes, tool versions."""
         return {}
