@@ -42,9 +42,8 @@ def labelled(count: int = 30) -> list[PreferencePair]:
 
 
 def chosen(of: list[PreferencePair], *, seed: int = 0, **options: Any) -> Context:
-    slots = {
-        slot: options.pop(f"{slot}_rows") for slot in ("labelled", "margin") if f"{slot}_rows" in options
-    }
+    given = {slot: options.pop(f"{slot}_rows", None) for slot in ("labelled", "margin")}
+    slots = {slot: rows for slot, rows in given.items() if rows is not None}
     stage = Choose(of="estimate", **{slot: slot for slot in slots}, **options)
     return run(stage, seed, of=of, **slots)
 
@@ -84,12 +83,9 @@ def test_the_papers_alpha_is_warned_of(project: Project) -> None:
     assert kind == "warning"
     assert "prefers the rejected" in fields["text"]
     assert chosen(estimated()).events == []
-    stages = {
-        "loop__pair": {"uses": "pair", "of": "score"},
-        "loop__choose": {"uses": "upo.choose", "of": "pair"},
-    }
-    stages["loop__choose"]["alpha"] = "paper"
-    assert any("choose: alpha: paper" in note for note in toy(project, **stages).notes)
+    choose = {"uses": "upo.choose", "of": "pair", "alpha": "paper"}
+    plan = toy(project, loop__pair={"uses": "pair", "of": "score"}, loop__choose=choose)
+    assert any("choose: alpha: paper" in note for note in plan.notes)
 
 
 @pytest.mark.parametrize("selection", ["random", "margin", "cb_rr", "none"])
@@ -116,7 +112,8 @@ def test_uncertainty_without_probabilities_names_the_fix() -> None:
 def test_margin_pairs_of_a_stage_of_their_own_are_joined() -> None:
     of = estimated(20)
     same = [of[0].model_copy(update={"origin": "best_worst"})]
-    others = [made(f"p{p}", 0, chosen="best", rejected="worst", rewards=(3, 0), origin="best_worst") for p in range(1, 20)]  # fmt: skip
+    other = {"chosen": "best", "rejected": "worst", "rewards": (3, 0), "origin": "best_worst"}
+    others = [made(f"p{p}", **other) for p in range(1, 20)]
     found = chosen(of, margin_rows=same + others, easy=0, hard=0, margin_share=1)
     assert len(found.rows) == 60 + 19  # the pair that was there comes once
     assert {r.meta["rule"] for r in found.rows if r.kept} == {"best_worst"}
