@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from itercli.engine.runs import Run
+from itercli.report.best import best_iteration
+from itercli.report.best import sentence as best_sentence
 from itercli.report.lineage import lineage, sentence
 from itercli.report.numbers import NOTHING, interval, missing, number
 from itercli.report.runs import STATE_STYLES, resume_command, runs_option, seconds_since, summary
@@ -32,6 +34,7 @@ def details(run: Run) -> dict[str, Any]:
     views = stage_views(run, alive=short["state"] == "running")
     models = lineage(info, config, views)
     latest = {m["role"]: m for m in models if m["state"] == "done" and m["path"]}
+    metrics = by_iteration(run)
     return {
         "run": {
             **short,
@@ -42,7 +45,8 @@ def details(run: Run) -> dict[str, Any]:
             "resume": resume_command(run) if short["state"] in ("failed", "interrupted", "died") else None,
         },
         "stages": [v.to_json() for v in views],
-        "metrics": by_iteration(run),
+        "metrics": metrics,
+        "best": best_iteration(info.get("headline"), metrics, models, [v.node for v in views]),
         "groups": group_metrics(views),
         "lineage": models,
         "seconds": seconds_by_kind(views),
@@ -68,6 +72,8 @@ def render(run: Run, content: dict[str, Any], *, groups: bool = False) -> None:
     if metrics is not None:
         _title(console, "metrics", "with intervals where the stage computes them")
         console.print(metrics)
+    if content["best"]:
+        console.print(f"best: {best_sentence(content['best'])}", markup=False)
     if groups:
         _groups(console, content["groups"])
     elif content["groups"]:

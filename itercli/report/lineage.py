@@ -37,9 +37,8 @@ def lineage(info: dict[str, Any], config: dict[str, Any], views: list[StageView]
         taken[label] += 1
         layout = read_json(view.entry.path / "model.json") or {}
         manifest = view.entry.manifest or {}
-        examples = [
-            by_node[i] for i in view.place["needs"] if i in by_node and by_node[i].place["kind"] == "examples"
-        ]
+        fed = [by_node[i] for i in view.place["needs"] if i in by_node]
+        examples = [v for v in fed if v.place["kind"] in ("examples", "pairs")]
         drawn = dict.fromkeys(i for e in examples for i in _drawn(e.node, by_node))
         place = layout.get("adapter") or layout.get("base")
         kept = layout.get("digest") is not None  # no examples: the model it started from

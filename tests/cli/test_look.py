@@ -143,6 +143,19 @@ def test_show_traces_models_to_data(look: Iter) -> None:
     )
 
 
+def test_show_names_the_best_iteration_and_its_model(look: Iter) -> None:
+    shown = data(look, "show")
+    values = {int(i): v["value"] for i, v in shown["metrics"]["evaluate.pass@1"].items()}
+    best = shown["best"]
+    assert (best["metric"], best["value"]) == ("evaluate.pass@1", max(values.values()))
+    assert values[best["iteration"]] == best["value"]
+    version = f"policy@{best['iteration']}"  # evaluated after the training
+    paths = {m["version"]: m["path"] for m in shown["lineage"]}
+    assert best["models"] == {"policy": {"version": version, "path": paths[version]}}
+    assert f"best: iteration {best['iteration']}: evaluate.pass@1 0." in look("show")
+    assert data(look, "show", "failed")["best"] is None
+
+
 def test_show_breaks_metrics_down_by_group(look: Iter) -> None:
     assert "evaluate.pass@1 by template" not in look("show")
     assert "evaluate.pass@1 by template" in look("show", "--groups")
