@@ -62,6 +62,7 @@ BUILTIN = (
     "itercli.papers.self_lengthen.pairs",
     "itercli.papers.self_lengthen.limits",
     "itercli.papers.upo.choose",
+    "itercli.papers.upo.noise",
 )
 
 
