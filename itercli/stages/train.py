@@ -78,8 +78,8 @@ class Train(Stage):
             del params[field]
         return params
 
-    def check(self) -> list[tuple[str, str, str]]:
-        problems = []
+    def check(self) -> list[tuple[str, ...]]:
+        problems = list(self.method.check(self.training))
         uses = self.method.USES_REFERENCE
         if uses and self.reference == "none":
             problems.append(

@@ -119,6 +119,13 @@ class Method(Component):
     EXAMPLES: ClassVar[type[Record]]
     USES_REFERENCE: ClassVar[bool] = False
 
+    def check(self, training: TrainingSpec) -> Sequence[tuple[str, ...]]:
+        """Optimisation options that this method can't work with, as `Stage.check` reports them.
+
+        Keys are those of the stage: ``training.lora.dropout``, ``method.margin``.
+        """
+        return []
+
     def train(self, job: TrainJob) -> TrainResult:
         """Train and leave the model in `job.out`.
 

@@ -56,7 +56,7 @@ def load_model(
 
             model = PeftModel.from_pretrained(model, ref.adapter).merge_and_unload()
     else:
-        model = _with_adapter(model, ref, lora, seed)
+        model = with_adapter(model, ref, lora, seed)
     if not trainable:
         model.requires_grad_(False)
         model.eval()
@@ -65,7 +65,15 @@ def load_model(
     return model
 
 
-def _with_adapter(model: Any, ref: ModelRef, lora: LoraSpec, seed: int) -> Any:
+def with_adapter(model: Any, ref: ModelRef, lora: LoraSpec, seed: int, task: str = "CAUSAL_LM") -> Any:
+    """The adapter of `ref` on `model`, or a new one, to be trained.
+
+    Args:
+        task: PEFT's task type; SEQ_CLS trains and saves a classifier's head, too.
+
+    Raises:
+        ValueError: `ref` carries an adapter of another shape than `lora`.
+    """
     from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 
     if ref.adapter is not None:
@@ -85,7 +93,7 @@ def _with_adapter(model: Any, ref: ModelRef, lora: LoraSpec, seed: int) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type="CAUSAL_LM",
+        task_type=task,
     )
     torch.manual_seed(seed)
     return get_peft_model(model, config)
