@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verdict.add_argument(
         "--passed", dest="passed", action="store_true", default=None, help="only right answers"
     )
-    parser.add_argument("--outcome", metavar="X", help="only this outcome, for example syntax")
+    parser.add_argument(
+        "--outcome", metavar="X", help="only this outcome, for example syntax; of pairs, this reason"
+    )
     parser.add_argument(
         "--prompt", metavar="ID", help="only prompts whose id holds this text, or fits this glob"
     )

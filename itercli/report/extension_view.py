@@ -12,8 +12,6 @@ from rich.text import Text
 
 from itercli.report.text import clean, clip
 
-COLUMNS = 3
-
 
 def grew_in_steps(meta: Mapping[str, Any]) -> bool:
     """Whether a trajectory's `meta` is that of an extension (`itercli.papers.self_lengthen.extend`)."""
@@ -43,7 +41,7 @@ def show_steps(console: Console, meta: Mapping[str, Any], lines: int | None) -> 
     text, name = meta["draft"], "draft"
     for number, step in enumerate(meta["steps"], 1):
         console.print(_headline(number, step))
-        console.print(_side_by_side({name: text, "stage A": step["a"], "stage B": step["b"]}, console, lines))
+        console.print(side_by_side({name: text, "stage A": step["a"], "stage B": step["b"]}, console, lines))
         if step["taken"]:
             text, name = step["a"] + step["b"], f"text after step {number}"
 
@@ -57,9 +55,10 @@ def _headline(number: int, step: Mapping[str, Any]) -> Text:
     return line.append(clean(f"turned down: {failed}"), "red")
 
 
-def _side_by_side(texts: Mapping[str, str], console: Console, lines: int | None) -> Table:
+def side_by_side(texts: Mapping[str, str], console: Console, lines: int | None) -> Table:
+    """Texts in columns of equal width, cleaned; `lines` of each, None for all."""
     table = Table(box=box.MINIMAL, expand=True, pad_edge=False, header_style="dim")
-    width = max(10, console.width // COLUMNS - 3)
+    width = max(10, console.width // len(texts) - 3)
     cells = []
     for name, text in texts.items():
         table.add_column(name, ratio=1, overflow="fold")

@@ -11,6 +11,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from itercli.report.extension_view import grew_in_steps, growth, show_steps
+from itercli.report.pair_view import decision, show_pair
 from itercli.report.samples import Page
 from itercli.report.text import clean, clip, first_line
 
@@ -27,8 +28,9 @@ def show_page(console: Console, page: Page, run: str, *, offset: int, lines: int
     calls = any(sample.get("step") for sample in page.samples)
     kind = "calls" if calls else page.kind
     title = Text.assemble((run, "bold"), " ", (page.node, "bold"), f"  {page.rows} {kind}")
+    nameless = "without a reason" if page.kind == "pairs" else "scored"
     if page.outcomes and any(page.outcomes):
-        title.append(": " + clean(", ".join(f"{n} {name or 'scored'}" for name, n in page.outcomes.items())))
+        title.append(": " + clean(", ".join(f"{n} {name or nameless}" for name, n in page.outcomes.items())))
     console.print(title)
     if not page.finished:
         what = "calls" if calls else "rows"
@@ -37,6 +39,8 @@ def show_page(console: Console, page: Page, run: str, *, offset: int, lines: int
         console.print()
         if "example" in sample:
             _example(console, sample["example"], lines)
+        elif "pair" in sample:
+            _pair(console, sample["pair"], lines)
         else:
             _sample(console, sample, lines)
     if page.samples:
@@ -123,6 +127,13 @@ def _example(console: Console, row: dict[str, Any], lines: int | None) -> None:
         if value is not None:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             _block(console, name, text, lines, code=True)
+
+
+def _pair(console: Console, row: dict[str, Any], lines: int | None) -> None:
+    head = Text.assemble((clean(str(row.get("prompt_id", "pair"))), "bold"), f" #{row.get('index', 0)}  ")
+    _rule(console, head.append_text(decision(row)))
+    _messages(console, row.get("messages") or [], lines)
+    show_pair(console, row, lines)
 
 
 def _messages(console: Console, messages: list[dict[str, Any]], lines: int | None) -> None:

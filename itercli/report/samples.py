@@ -10,10 +10,11 @@ from fnmatch import fnmatchcase
 from itercli.engine.runs import Run
 from itercli.engine.store import JOURNAL, Entry
 from itercli.recipe.errors import nearest
+from itercli.report.pair_view import with_means
 from itercli.report.rows import Row, drawn_for, entry_of, prompts_of, stored_rows
 from itercli.report.stages import journal_rows
 
-KINDS = ("prompts", "trajectories", "scores", "examples")
+KINDS = ("prompts", "trajectories", "scores", "examples", "pairs")
 FIELDS = (
     "prompt_id", "index", "prompt", "reference", "completion", "answer", "value", "passed",
     "outcome", "message", "policy", "tokens", "finish", "seed", "step", "meta",
@@ -31,18 +32,26 @@ class Query:
     offset: int = 0
 
     @property
-    def judges(self) -> bool:
-        """Whether only scored rows can match."""
-        return self.passed is not None or self.outcome is not None
+    def judges(self) -> tuple[str, ...]:
+        """Kinds of rows that can match, where not all can: a pair's outcome is why it was kept or dropped."""
+        if self.passed is not None:
+            return ("scores",)
+        return ("scores", "pairs") if self.outcome is not None else ()
 
     def matches(self, row: Row) -> bool:
         """Whether a row is wanted."""
         prompt_id = str(row.get("prompt_id", row.get("id", "")))
         return (
             (self.passed is None or row.get("passed") is self.passed)
-            and (self.outcome is None or row.get("outcome") == self.outcome)
+            and (self.outcome is None or outcome(row) == self.outcome)
             and (self.prompt is None or self.prompt in prompt_id or fnmatchcase(prompt_id, self.prompt))
         )
+
+
+def outcome(row: Row) -> str | None:
+    """Outcome class of a score, reason of a pair; None of other rows."""
+    found = row.get("outcome", row.get("reason"))
+    return None if found is None else str(found)
 
 
 @dataclass
@@ -52,9 +61,10 @@ class Page:
     Attributes:
         finished: False: the stage is under way or cut off, and its journal was read.
         rows: Rows of the stage so far; `matched` of them fit the query.
-        outcomes: Outcome classes of all rows.
+        outcomes: Outcome classes of all rows; of pairs, why they were kept or dropped.
         samples: This page's rows, with the fields in `FIELDS` (None: the stage doesn't have it).
-            Rows of an `examples` stage have ``example`` instead, the row as it is.
+            Rows of an `examples` stage have ``example`` instead, the row as it is, and those of
+            a `pairs` stage ``pair``, the row with its margin and mean probability.
     """
 
     node: str
@@ -78,13 +88,13 @@ def _headline_scores(run: Run, iteration: int | None) -> str | None:
     return None
 
 
-def choose(run: Run, *, stage: str | None, iteration: int | None, judged: bool = False) -> str:
+def choose(run: Run, *, stage: str | None, iteration: int | None, judged: tuple[str, ...] = ()) -> str:
     """The node to look at: the last score stage with rows, unless told otherwise.
 
     Args:
         stage: Name as in the recipe, or a node id.
         iteration: Iteration, 0 is what ran before the loop.
-        judged: Only stages with verdicts will do.
+        judged: Only stages with rows of these kinds will do; none: any kind.
 
     Raises:
         LookupError: Nothing fits; the message names what does.
@@ -116,7 +126,7 @@ def choose(run: Run, *, stage: str | None, iteration: int | None, judged: bool =
             raise LookupError(
                 f"stage {stage!r} is not in iteration {iteration}, but in {', '.join(map(str, where))}"
             )
-    if judged and not any(p["kind"] == "scores" for p in rowed.values()):
+    if judged and not any(p["kind"] in judged for p in rowed.values()):
         judges = ", ".join(stages_with(run, "scores")) or "none"
         raise LookupError(f"{stage or 'this iteration'} has no verdicts; score stages: {judges}")
     filled = [i for i in rowed if hasstored_rows(entry_of(run, i))]
@@ -166,8 +176,8 @@ def page(run: Run, node: str, query: Query) -> Page:
     picked: list[Row] = []
     for row in stored_rows(entry):
         found.rows += 1
-        if "outcome" in row:
-            outcomes[row["outcome"]] += 1
+        if (known := outcome(row)) is not None:
+            outcomes[known] += 1
         if query.matches(row):
             found.matched += 1
             if query.offset < found.matched <= query.offset + query.limit:
@@ -175,6 +185,9 @@ def page(run: Run, node: str, query: Query) -> Page:
     found.outcomes = dict(outcomes.most_common())
     if place["kind"] == "examples":
         found.samples = [{"prompt_id": row.get("prompt_id"), "example": row} for row in picked]
+        return found
+    if place["kind"] == "pairs":
+        found.samples = [{"prompt_id": row.get("prompt_id"), "pair": with_means(row)} for row in picked]
         return found
     wanted = {prompt_id for row in picked for prompt_id in _prompt_ids(row)}
     prompts = prompts_of(run, node, wanted) if place["kind"] != "prompts" else {}
