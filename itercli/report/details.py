@@ -14,7 +14,7 @@ from itercli.report.lineage import lineage, sentence
 from itercli.report.numbers import NOTHING, interval, missing, number
 from itercli.report.runs import STATE_STYLES, resume_command, runs_option, seconds_since, summary
 from itercli.report.stages import group_metrics, seconds_by_kind, stage_views
-from itercli.report.tables import by_iteration, metric_table
+from itercli.report.tables import by_iteration, metric_tables
 from itercli.report.text import age, clean, spent
 
 if TYPE_CHECKING:
@@ -68,10 +68,12 @@ def render(run: Run, content: dict[str, Any], *, groups: bool = False) -> None:
     _header(console, content["run"])
     console.print()
     console.print(_stages(content["stages"]))
-    metrics = metric_table(run)
-    if metrics is not None:
-        _title(console, "metrics", "with intervals where the stage computes them")
-        console.print(metrics)
+    for n, table in enumerate(metric_tables(run, console.width)):
+        if n == 0:
+            _title(console, "metrics", "with intervals where the stage computes them")
+        else:
+            console.print()
+        console.print(table)
     if content["best"]:
         console.print(f"best: {best_sentence(content['best'])}", markup=False)
     if groups:

@@ -29,23 +29,41 @@ def by_iteration(run: Run) -> dict[str, dict[int, Any]]:
     return table
 
 
-def metric_table(run: Run, title: str | None = None) -> Table | None:
-    """Rich table of evaluation metrics, one row per iteration; None without any."""
+def metric_tables(run: Run, width: int) -> list[Table]:
+    """Rich tables of evaluation metrics, one row per iteration, the headline first.
+
+    Args:
+        width: Of the screen, in characters: a table has as many metrics as fit, since in
+            narrower columns no number could be read.
+    """
     from rich.table import Table
+    from rich.text import Text
 
     data = by_iteration(run)
-    if not data:
-        return None
     headline = run.info.get("headline")
-    names = sorted(data, key=lambda n: (n != headline, list(data).index(n)))
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    table.add_column("iter", justify="right", no_wrap=True)
-    for name in names:
-        table.add_column(name.replace(".", "\n"), no_wrap=True)
-    for iteration in sorted({i for values in data.values() for i in values}):
-        cells = [_cell(data[name].get(iteration)) for name in names]
-        table.add_row("start" if iteration == 0 else str(iteration), *cells)
-    return table
+    iterations = sorted({i for values in data.values() for i in values})
+    labels = ["start" if i == 0 else str(i) for i in iterations]
+    blocks: list[list[tuple[str, list[Text]]]] = []
+    room = 0
+    for name in sorted(data, key=lambda n: (n != headline, list(data).index(n))):
+        title = name.replace(".", "\n")
+        cells = [Text.from_markup(_cell(data[name].get(i))) for i in iterations]
+        need = 2 + max(text.cell_len for text in [*cells, *map(Text, title.split("\n"))])
+        if not blocks or need > room:
+            blocks.append([])
+            room = width - len("start")
+        blocks[-1].append((title, cells))
+        room -= need
+    tables = []
+    for block in blocks:
+        table = Table(header_style="bold", box=None, pad_edge=False)
+        table.add_column("iter", justify="right", no_wrap=True)
+        for title, _ in block:
+            table.add_column(title, no_wrap=True)
+        for n, label in enumerate(labels):
+            table.add_row(label, *(cells[n] for _, cells in block))
+        tables.append(table)
+    return tables
 
 
 def closing(run: Run, outcome: Outcome) -> None:
@@ -53,11 +71,10 @@ def closing(run: Run, outcome: Outcome) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    table = metric_table(run)
-    if table is not None:
+    for table in metric_tables(run, console.width):
         console.print()
         console.print(table)
-        console.print()
+    console.print()
     if outcome.stopped_early:
         console.print(outcome.stopped_early)
     done = (
