@@ -14,8 +14,8 @@ from itercli.recipe.seeds import seed_for
 from itercli.records import PreferencePair, Prompt, Score, Trajectory
 from itercli.registry import register
 from itercli.stages.base import Artifact, Link, Stage, StageContext
+from itercli.stages.references import REFERENCE
 
-REFERENCE = "reference"
 OWN = "reference_vs_own"
 
 
@@ -40,8 +40,8 @@ class Pair(Stage):
     )
     references: str | None = Field(
         None,
-        description="A score stage whose answers are further candidates, as the prompts' reference answers; "
-        "a prompt without one there has none.",
+        description="A stage with scores of the prompts' reference answers (`uses: references`), which are "
+        "then candidates too.",
     )
     length_penalty: float = Field(0.0, ge=0, description="Taken off the reward for each character.")
     min_margin: float = Field(0.0, ge=0, description="Smallest difference of rewards.")

@@ -11,6 +11,7 @@ from itercli.engine.rows import read_rows
 from itercli.engine.runs import all_runs
 from itercli.records import Message, PreferencePair, Prompt, Score, Trajectory
 from itercli.stages.pair import Pair
+from itercli.stages.references import References
 from tests.conftest import Project
 from tests.recipe.test_plan import errors, toy
 from tests.stages.context import Context, run
@@ -75,6 +76,25 @@ def test_scored_references_are_candidates_others_are_not() -> None:
     by_prompt = {r.prompt_id: r for r in paired(asked, own, scored_references=gold).rows}
     assert (by_prompt["p"].chosen, by_prompt["p"].sources) == ("gold", ("reference", "policy@1"))
     assert by_prompt["q"].chosen == "a"
+
+
+def test_reference_answers_are_rows_like_drawn_ones() -> None:
+    made = run(References(prompts="tasks"), prompts=[*prompts("p", reference="gold"), *prompts("q")])
+    (row,) = made.rows
+    assert (row.prompt_id, row.completion, row.policy) == ("p", "gold", "reference")
+    assert made.counts == {"without a reference": 1}
+
+
+def test_references_are_scored_and_paired_in_a_plan(project: Project) -> None:
+    nodes = toy(
+        project,
+        before__gold={"uses": "references", "prompts": "tasks"},
+        before__gold_score={"uses": "score", "of": "gold", "scorer": "toy"},
+        loop__pair={"uses": "pair", "of": "score", "references": "gold_score"},
+    ).nodes
+    assert nodes["iteration-02/pair"].inputs == {
+        "of": ["iteration-02/score"], "references": ["before/gold_score"], "prompts": ["before/tasks"],
+    }  # fmt: skip
 
 
 def test_all_ties_make_an_empty_artifact_with_counts() -> None:
