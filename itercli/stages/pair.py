@@ -112,18 +112,18 @@ class Pair(Stage):
         return [rng.choice(kept)] if kept and self.one_per_prompt else kept
 
     def _noisy(self, pair: PreferencePair, seed: int) -> PreferencePair:
-        """With `meta.flipped`; a flipped pair is turned round as a whole, its rewards too."""
+        """As a labeller who errs gives it: `meta` has the truth, rewards are what the label claims.
+
+        Rewards that moved with their answers would tell a selection by margin which labels are wrong.
+        """
         flip = random.Random(seed_for(seed, *pair.key, "noise")).random() < self.noise
-        update: dict[str, Any] = {"meta": pair.meta | {"flipped": flip}}
+        meta: dict[str, Any] = pair.meta | {"flipped": flip}
+        turn = -1 if flip else 1
+        if pair.rewards is not None:
+            meta["truth"] = list(pair.meta.get("scores", pair.rewards))[::turn]
+        update: dict[str, Any] = {"meta": meta}
         if flip:
-            if "scores" in pair.meta:
-                update["meta"]["scores"] = pair.meta["scores"][::-1]
-            update |= {
-                "chosen": pair.rejected,
-                "rejected": pair.chosen,
-                "sources": pair.sources[::-1],
-                "rewards": pair.rewards and pair.rewards[::-1],
-            }
+            update |= {"chosen": pair.rejected, "rejected": pair.chosen, "sources": pair.sources[::-1]}
         return pair.model_copy(update=update)
 
 

@@ -11,9 +11,10 @@ from itercli.papers.upo.noise import Noise
 from itercli.papers.upo.truth import noted
 from itercli.preference.selection import widest
 from itercli.preference.uncertainty import bald, vote
-from itercli.records import Message, PreferencePair, Score
+from itercli.records import Message, PreferencePair, Prompt, Score
 from itercli.registry import register
 from itercli.stages.base import StageError
+from itercli.stages.pair import Pair
 from itercli.verifiers.base import Scorer
 from tests.stages.context import Context, run
 
@@ -150,3 +151,19 @@ def test_same_seed_same_numbers() -> None:
     assert (first.metrics, first.files) == (again.metrics, again.files)
     other = measured(world(), 4, scorer="test.number", draws=3)
     assert other.metrics["noise_random"] != first.metrics["noise_random"]
+
+
+def test_injected_noise_is_found_again_and_margins_do_not_give_it_away() -> None:
+    rng = random.Random(9)
+    asked = [Prompt(id=f"p{i}", messages=[Message(role="user", content="?")]) for i in range(300)]
+    scores = [
+        Score(prompt_id=p.id, index=n, completion=f"{p.id} {n}", policy="p@0", value=rng.random())
+        for p in asked
+        for n in range(4)
+    ]
+    labelled = run(Pair(of="score", rule="all_ordered", noise=0.2), of=scores, prompts=asked).rows
+    share = sum(p.meta["flipped"] for p in labelled) / len(labelled)
+    metrics = measured(labelled, draws=5).metrics
+    assert metrics["noise_all"]["value"] == pytest.approx(share)
+    for selection in ("random", "margin", "cb_rr"):
+        assert metrics[f"noise_{selection}"]["value"] == pytest.approx(0.2, abs=0.06)
