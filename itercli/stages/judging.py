@@ -15,7 +15,7 @@ from pydantic import Field
 
 from itercli.recipe.seeds import digest
 from itercli.records import Call, Message, Prompt, Score, Trajectory
-from itercli.stages.base import Artifact, ModelLink, StageContext, StageError
+from itercli.stages.base import Artifact, ModelLink, StageContext, StageError, Which
 from itercli.stages.jobs import Ask, GaveUp, Job, JobStage, Reject, Steps
 from itercli.verifiers.rubrics import Rubric, RubricField, Unreadable
 
@@ -45,6 +45,9 @@ class JudgeStage(JobStage):
     WITH_PROMPTS = True
 
     role: str = Field(description="The judge; a role that no stage trains.")
+    in_training: bool = Field(
+        False, description="The judge is a role in training, in its current version (self-rewarding)."
+    )
     of: str = Field(description="The stage whose texts are judged.")
     rubric: RubricField = Field(description="longgen, longbench_write, or {dimensions, low, high}.")
     tries: int = Field(
@@ -54,11 +57,13 @@ class JudgeStage(JobStage):
     max_new_tokens: int = Field(1024, ge=1, description="Token budget of an answer.")
 
     def model_links(self) -> list[ModelLink]:
-        return [ModelLink("judge", self.role, "initial", untrained=True)]
+        # A judge that changes makes iterations incomparable: that has to be asked for.
+        which: Which = "current" if self.in_training else "initial"
+        return [ModelLink("judge", self.role, which, untrained=not self.in_training)]
 
     def key_params(self) -> dict[str, Any]:
         params = super().key_params()
-        for name in ("of", "role"):
+        for name in ("of", "role", "in_training"):
             del params[name]
         return params
 

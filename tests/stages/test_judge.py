@@ -466,6 +466,12 @@ def test_a_trained_role_can_not_judge(project: Project, uses: str) -> None:
     assert "allowed: judge" in found["loop.quality.role"]
 
 
+def test_a_policy_that_judges_itself_says_so_and_changes(project: Project) -> None:
+    plan = toy(project, loop__quality={**QUALITY, "role": "policy", "in_training": True})
+    used = [plan.nodes[f"iteration-0{n}/quality"].models["judge"].label for n in (1, 2)]
+    assert used == ["policy@1", "policy@2"]  # it stands after the training
+
+
 def test_without_another_role_the_error_says_how_to_make_one(project: Project) -> None:
     found = errors(project, loop__quality={**QUALITY, "role": "policy"})
     assert "judge: ${model}" in found["loop.quality.role"]
