@@ -39,6 +39,8 @@ BUILTIN = (
     "itercli.stages.judge",
     "itercli.stages.judge_pairs",
     "itercli.stages.likelihood",
+    "itercli.stages.reward",
+    "itercli.stages.estimate",
     "itercli.stages.win_rate",
     "itercli.stages.divergence",
     "itercli.sampling.specs",
