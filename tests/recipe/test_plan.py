@@ -328,6 +328,8 @@ def test_every_shipped_option_composes_and_validates(group: str, name: str, tmp_
             '  seeds: {uses: prompts, source: "${data.seeds}"}\n'
             '  eval: {uses: prompts, source: "${data.eval}"}\n'
         )
+    if (group, name) == ("data", "stories"):
+        recipe = "online_dpo"
     composed = compose_recipe([f"recipe={recipe}", f"{group}={name}", *needs.get((group, name), [])])
     check(composed.raw, base=Path.cwd(), locate=composed.locate)
 
