@@ -15,7 +15,7 @@ from itercli.recipe.compose import compose_recipe
 from itercli.recipe.errors import RecipeError
 from itercli.recipe.plan import Plan, build_plan
 from itercli.recipe.schema import check
-from itercli.recipe.tree import builtin_dir, options
+from itercli.recipe.tree import options
 from tests.conftest import Project
 
 
@@ -263,30 +263,6 @@ def test_every_shipped_recipe_composes_validates_and_plans(name: str) -> None:
     assert composed.raw["description"]
 
 
-SCALES = [(path.parent.name, path.stem) for path in sorted((builtin_dir() / "scale").glob("*/*.yaml"))]
-
-
-@pytest.mark.parametrize(("recipe", "scale"), SCALES)
-def test_every_shipped_scale_composes_validates_and_plans(recipe: str, scale: str) -> None:
-    composed = compose_recipe([f"recipe={recipe}", f"scale={scale}"])
-    plan = build_plan(check(composed.raw, base=Path.cwd(), locate=composed.locate), provisional=True)
-    assert any("is not here yet" in note for note in plan.notes) or plan.roots["base"].source != "absent"
-    own = compose_recipe([f"scale={scale}", f"recipe={recipe}", "model=tiny-rtl", "loop.propose.n=7"]).raw
-    assert (own["model"]["path"], own["loop"]["propose"]["n"]) == ("tiny-rtl", 7)  # the shell beats the scale
-    assert own["loop"]["extend"] == composed.raw["loop"]["extend"] | {"role": "extender"}
-
-
-def test_a_scale_belongs_to_a_recipe() -> None:
-    for given, allowed in (
-        (["recipe=self_lengthen", "scale=papr"], "paper"),
-        (["recipe=itertl", "scale=paper"], "none"),
-    ):
-        with pytest.raises(RecipeError) as caught:
-            compose_recipe(given)
-        (problem,) = caught.value.problems
-        assert (problem.key, problem.allowed) == ("scale", allowed)
-
-
 def test_a_model_that_is_not_here_yet_can_be_planned(project: Project) -> None:
     raw = yaml.safe_load((project.path / "toy.yaml").read_text())
     raw["model"] = raw["roles"]["policy"] = {"path": "org/not-here"}
@@ -314,6 +290,8 @@ def test_every_shipped_option_composes_and_validates(group: str, name: str, tmp_
         ("sampler", "openai"): ["sampler.base_url=http://127.0.0.1:1/v1", "sampler.model=x"],
         ("data", "longgen"): [f"data.path={tmp_path}"],
         ("data", "longbench_write"): [f"data.path={tmp_path}"],
+        ("data", "prompts"): ["data.prompts=p.jsonl", "data.heldout=h.jsonl"],
+        ("data", "preferences"): ["data.path=l.jsonl", "data.prompts=p.jsonl", "data.heldout=h.jsonl"],
     }
     recipe = "itertl"
     if group == "data" and name in (
@@ -328,8 +306,8 @@ def test_every_shipped_option_composes_and_validates(group: str, name: str, tmp_
             '  seeds: {uses: prompts, source: "${data.seeds}"}\n'
             '  eval: {uses: prompts, source: "${data.eval}"}\n'
         )
-    if (group, name) == ("data", "stories"):
-        recipe = "online_dpo"
+    if group == "data":
+        recipe = {"stories": "online_dpo", "prompts": "spin", "preferences": "spin"}.get(name, recipe)
     composed = compose_recipe([f"recipe={recipe}", f"{group}={name}", *needs.get((group, name), [])])
     check(composed.raw, base=Path.cwd(), locate=composed.locate)
 

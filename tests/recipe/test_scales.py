@@ -1,0 +1,106 @@
+"""Recipes at the size of their papers: each preset composes, validates and plans without its models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itercli.recipe.compose import compose_recipe
+from itercli.recipe.errors import RecipeError
+from itercli.recipe.plan import Plan, build_plan
+from itercli.recipe.schema import check
+from itercli.recipe.tree import builtin_dir
+
+SCALES = [(path.parent.name, path.stem) for path in sorted((builtin_dir() / "scale").glob("*/*.yaml"))]
+FILES = {
+    "path": '{"prompt": "What is red?", "chosen": "A rose.", "rejected": "The sea."}\n',
+    "prompts": '{"prompt": "What is blue?", "reference": "The sky."}\n',
+    "heldout": '{"prompt": "What is green?"}\n',
+}
+# What a preset is told beside its name: files of one's own.
+NEEDS = {
+    "upo": ("path", "prompts", "heldout"),
+    "online_dpo": ("prompts", "heldout"),
+    "spin": ("prompts", "heldout"),
+    "self_rewarding": ("prompts", "heldout"),
+}
+
+
+def given(recipe: str, scale: str, folder: Path) -> list[str]:
+    """The overrides that a preset is planned with."""
+    found = [f"recipe={recipe}", f"scale={scale}"]
+    for name in NEEDS.get(recipe, ()):
+        path = folder / f"{name}.jsonl"
+        path.write_text(FILES[name])
+        found.append(f"data.{name}={path}")
+    return found
+
+
+def planned(overrides: list[str]) -> tuple[dict[str, Any], Plan]:
+    composed = compose_recipe(overrides)
+    recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate)
+    return composed.raw, build_plan(recipe, provisional=True)
+
+
+@pytest.mark.parametrize(("recipe", "scale"), SCALES)
+def test_every_shipped_scale_composes_validates_and_plans(recipe: str, scale: str, tmp_path: Path) -> None:
+    overrides = given(recipe, scale, tmp_path)
+    raw, plan = planned(overrides)
+    for role, root in plan.roots.items():
+        path = raw["roles"][role]["path"]
+        assert root.source != "absent" or any(f"{path} is not here yet" in note for note in plan.notes)
+    drawing = next(name for name in ("sample", "respond") if name in raw["loop"])
+    own, _ = planned([*overrides, "model=tiny-rtl", "trainer=lora", f"loop.{drawing}.n=7"])
+    assert own["model"]["path"] == "tiny-rtl"  # the shell beats the scale
+    assert (own["training"]["tuning"], own["loop"][drawing]["n"]) == ("lora", 7)
+    assert own["loop"]["evaluate"] == raw["loop"]["evaluate"]
+
+
+@pytest.mark.parametrize("recipe", sorted(NEEDS))
+def test_a_referee_that_nothing_learns_from_compares_with_the_start(recipe: str, tmp_path: Path) -> None:
+    raw, plan = planned(given(recipe, "paper", tmp_path))
+    wins = plan.nodes["iteration-02/referee_wins"]
+    assert wins.inputs["of"] == ["iteration-02/referee"]
+    assert wins.inputs["against"] == ["before/referee"]
+    assert plan.nodes["before/evaluate.sample"].models["policy"].node is None
+    assert plan.nodes["iteration-03/referee"].models["model"].label == "referee@0"
+    assert raw["headline"] == "referee_wins.win_rate"
+
+
+def test_upo_starts_from_a_policy_trained_on_the_labelled_pairs(tmp_path: Path) -> None:
+    _, plan = planned(given("upo", "paper", tmp_path))
+    nodes = plan.nodes
+    for name in ("train_reward", "train_estimator", "train_policy"):
+        assert nodes[f"before/{name}"].inputs["examples"] == ["before/labelled"]
+    assert nodes["before/labelled"].stage.NAME == "preferences"
+    assert nodes["iteration-01/sample"].models["policy"].node == "before/train_policy"
+    train = nodes["iteration-02/train"].models
+    assert (train["start"].node, train["reference"].node) == ("iteration-01/train", None)
+    assert nodes["iteration-01/candidates"].inputs["references"] == ["iteration-01/reward_references"]
+    assert "before/draft" not in nodes
+
+
+def test_online_dpo_trains_nothing_but_the_policy(tmp_path: Path) -> None:
+    _, plan = planned(given("online_dpo", "paper", tmp_path))
+    trained = [i for i, node in plan.nodes.items() if node.stage.NAME == "train"]
+    assert trained == [f"iteration-0{n}/train" for n in (1, 2, 3)]
+    assert plan.nodes["iteration-03/reward"].models["model"].node is None
+
+
+def test_own_files_are_asked_for_by_name() -> None:
+    with pytest.raises(RecipeError) as caught:
+        compose_recipe(["recipe=online_dpo", "scale=paper", "data.heldout=x"])
+    assert [p.key for p in caught.value.problems] == ["data.prompts"]
+
+
+def test_a_scale_belongs_to_a_recipe() -> None:
+    for overrides, allowed in (
+        (["recipe=self_lengthen", "scale=papr"], "paper"),
+        (["recipe=itertl", "scale=paper"], "none"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            compose_recipe(overrides)
+        (problem,) = caught.value.problems
+        assert (problem.key, problem.allowed) == ("scale", allowed)
