@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 class Estimate(ClassifyStage):
     """The same pairs with `probabilities` [passes, 2], `bald` and `vote`.
 
-    The chosen answer stands first in the passes, as in the paper. Both orders without dropout are
-    kept beside them: `meta.p_first` holds the probability that the first is better with the chosen
+    Both orders without dropout are kept beside them: `meta.p_first` holds the probability that the first is better with the chosen
     answer first and with the rejected one first, `meta.swap_consistent` whether both say the same.
     Pairs that were dropped before (`kept` false) pass through as they are.
     """
@@ -44,6 +43,11 @@ class Estimate(ClassifyStage):
     uses: Literal["estimate"] = "estimate"
     of: str = Field(description="A stage with preference pairs.")
     passes: int = Field(10, ge=2, description="Forward passes with dropout for each pair.")
+    order: Literal["chosen_first", "alternate"] = Field(
+        "chosen_first",
+        description="In the passes the chosen answer stands first, as in UPO's code, or first and second in "
+        "turns, so that an estimator's liking for one place makes doubt instead of votes.",
+    )
 
     def links(self, name: str) -> list[Link]:
         return [Link("of", self.of, ("pairs",), "of")]
@@ -101,7 +105,8 @@ class Estimate(ClassifyStage):
         from itercli.training.classifier import classify
         from itercli.training.mc_dropout import stochastic
 
-        ids = [one.ids for _, (one, _) in batch for _ in range(self.passes)]
+        second = [self.order == "alternate" and n % 2 == 1 for n in range(self.passes)]
+        ids = [both[turned].ids for _, both in batch for turned in second]
         seeds = [seed_for(ctx.seed, p.prompt_id, p.index, n) for p, _ in batch for n in range(self.passes)]
         size = max(1, self.batch_tokens // max(map(len, ids)))  # a pair may not fit into one pass
         parts = []
@@ -119,7 +124,9 @@ class Estimate(ClassifyStage):
         plain = [classify(model, [both[n].ids for _, both in batch]).softmax(dim=1) for n in (0, 1)]
         first = torch.stack([p[:, 0] for p in plain], dim=1).tolist()
         for (pair, both), of, p_first in zip(batch, passes, first, strict=True):
-            probabilities = [(p[0], p[1]) for p in of]
+            probabilities = [
+                (p[1], p[0]) if turned else (p[0], p[1]) for p, turned in zip(of, second, strict=True)
+            ]
             meta = {
                 "estimator": ctx.models["model"].version,
                 "truncated": both[0].cut,

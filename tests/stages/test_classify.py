@@ -159,6 +159,23 @@ def test_probabilities_bald_and_both_orders_are_kept(tmp_path: Path, estimator: 
     assert set(ctx.metrics) == {"agree", "bald", "swap_consistent"}
 
 
+def test_orders_alternate_with_the_same_masks(tmp_path: Path, estimator: ModelRef) -> None:
+    """Turned passes are those of the turned pair, read the other way round."""
+    turned = [p.model_copy(update={"chosen": p.rejected, "rejected": p.chosen}) for p in NEW]
+    found = []
+    for name, rows, order in (
+        ("a", NEW, "alternate"),
+        ("b", NEW, "chosen_first"),
+        ("c", turned, "chosen_first"),
+    ):
+        ctx = context(tmp_path / name, estimator, pairs(rows))
+        estimate_stage(order=order).run(ctx)
+        found.append([r.probabilities for r in read_rows(ctx.work / ROWS, PreferencePair)])
+    for alternate, chosen_first, of_turned in zip(*found, strict=True):
+        for n, one in enumerate(alternate):
+            assert one == pytest.approx(of_turned[n][::-1] if n % 2 else chosen_first[n], abs=1e-5)
+
+
 @pytest.mark.parametrize("batch_tokens", [1, 300])
 def test_passes_do_not_depend_on_what_runs_beside_them(
     tmp_path: Path, estimator: ModelRef, batch_tokens: int
