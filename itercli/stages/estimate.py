@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class Estimate(ClassifyStage):
     """The same pairs with `probabilities` [passes, 2], `bald` and `vote`.
 
-    Both orders without dropout are kept beside them: `meta.p_first` holds the probability that the first is better with the chosen
-    answer first and with the rejected one first, `meta.swap_consistent` whether both say the same.
+    Both orders without dropout are kept beside them: `meta.p_first` holds the probability that the
+    first is better with the chosen answer first and with the rejected one first,
+    `meta.swap_consistent` whether both say the same.
     Pairs that were dropped before (`kept` false) pass through as they are.
     """
 
