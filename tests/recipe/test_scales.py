@@ -89,6 +89,20 @@ def test_online_dpo_trains_nothing_but_the_policy(tmp_path: Path) -> None:
     assert plan.nodes["iteration-03/reward"].models["model"].node is None
 
 
+def test_own_models_and_labelled_pairs_without_a_scale(tmp_path: Path) -> None:
+    own = [o for o in given("upo", "paper", tmp_path) if not o.startswith("scale")]
+    labelled = ["before.draft=null", "before.label=null", "before.labelled=${data.pairs}"]
+    told = [
+        "data=preferences",
+        "data.truth=sentiment",
+        "before.train_reward=null",
+        "roles.reward.path=org/rm",
+    ]
+    _, plan = planned([*own, *labelled, *told])
+    assert plan.nodes["before/train_estimator"].inputs["examples"] == ["before/labelled"]
+    assert plan.nodes["iteration-01/reward"].models["model"].label == "reward@0"
+
+
 def test_own_files_are_asked_for_by_name() -> None:
     with pytest.raises(RecipeError) as caught:
         compose_recipe(["recipe=online_dpo", "scale=paper", "data.heldout=x"])
