@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,27 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_commands_exist(page: Path) -> None:
     for command in re.findall(r"^    iter ([a-z]+)", page.read_text(), re.MULTILINE):
         assert command in COMMANDS
+
+
+def test_commands_of_the_preference_recipes_plan(tmp_path: Path) -> None:
+    shown = re.findall(r"^    .*\n", (ROOT / "docs" / "upo.md").read_text(), re.MULTILINE)
+    # The shell says what it would start: it knows about quotes, loops and continued lines.
+    script = "iter() { printf '%q ' \"$@\"; echo; }\n" + "".join(shown)
+    said = subprocess.run(["bash", "-c", script], text=True, capture_output=True, check=True).stdout
+    commands = [shlex.split(line) for line in said.splitlines()]
+    runs = [overrides for command, *overrides in commands if command in ("run", "plan")]
+    assert len(runs) == said.count("recipe=") > 12
+    for overrides in runs:
+        given = []
+        for override in overrides:
+            key, _, value = override.partition("=")
+            if key in ("data.path", "data.prompts", "data.heldout"):
+                (tmp_path / value).touch()
+                value = str(tmp_path / value)
+            given.append(f"{key}={value}".replace("SCORER", "functional").replace("./my-", "org/my-"))
+        composed = compose_recipe(given)
+        recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate)
+        assert build_plan(recipe, provisional=True).nodes
 
 
 def test_options_and_recipes_named_in_the_readme_exist() -> None:
