@@ -1,6 +1,6 @@
 """Self-Lengthen beside best-of-n without an extender, over seeds, with one command.
 
-Both arms draw about as many tokens. An interrupted study continues where it was.
+Best of n draws about half as many tokens again. An interrupted study continues where it was.
 
     python scripts/study_self_lengthen.py --seeds 3 --runs runs/study
     python scripts/study_self_lengthen.py --table          # only the table of what is there
