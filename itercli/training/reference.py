@@ -76,7 +76,8 @@ def with_reference(job: TrainJob, pairs: Sequence[Pair]) -> list[Pair]:
     Raises:
         Interrupted: `job.stopping()` became true; what there is was saved.
     """
-    path = job.work / "reference.safetensors"
+    # Beside the checkpoints, so that it is no part of the model: the order of a header varies.
+    path = job.work / "checkpoints" / "reference.safetensors"
     identity = _identity(job, pairs)
     values = _load(path, identity, len(pairs))
     # Batches are cut from all pairs, done or not: the last bits depend on the padding.

@@ -324,7 +324,7 @@ def test_precomputed_reference_trains_the_same_policy(tmp_path, base, grown):
     for precompute in (True, False):
         job = dpo_job(tmp_path / str(precompute), grown, PAIRS, against=base, **LORA)
         Dpo(precompute_reference=precompute).train(job)
-        assert (job.work / "reference.safetensors").exists() is precompute
+        assert (job.work / "checkpoints" / "reference.safetensors").exists() is precompute
         adapters.append(load_file(job.out / "adapter" / "adapter_model.safetensors"))
     for name, tensor in adapters[0].items():
         assert torch.allclose(tensor, adapters[1][name], atol=2e-4), name
@@ -439,7 +439,7 @@ def test_stopping_while_the_reference_runs_keeps_what_it_did(tmp_path, base, mon
 def test_reference_file_that_does_not_fit_is_made_again(tmp_path, base, grown, change):
     job = dpo_job(tmp_path, base, PAIRS, **LORA)
     rows = with_reference(job, encoded(job))
-    path = job.work / "reference.safetensors"
+    path = job.work / "checkpoints" / "reference.safetensors"
     if change == "bytes":
         data = bytearray(path.read_bytes())
         data[-5] ^= 64
