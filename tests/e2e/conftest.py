@@ -33,6 +33,26 @@ TINY = (
     "loop.evaluate_unseen.metrics=[pass@1]",
     "training.batch_size=4",
 )
+# Preference recipes on the shipped model, which writes Verilog whatever it is asked; by their words
+# answers differ. As the start of a classifier it learns nothing, but runs in milliseconds.
+TINY_PAIRS = (
+    "model=tiny-rtl",
+    "roles.reward.path=tiny-rtl",
+    "data.truth={name: text}",
+    "data.labelled.limit=6",
+    "data.train.limit=6",
+    "data.eval.limit=3",
+    "before.draft.n=3",
+    "before.draft.max_new_tokens=32",
+    "before.train_reward.training.threads=1",
+    "before.train_reward.training.batch_size=4",
+    "loop.sample.n=4",
+    "loop.sample.max_new_tokens=32",
+    "loop.evaluate.max_new_tokens=32",
+    "loop.evaluate.metrics=[mean_score, words]",
+    "training.batch_size=4",
+    "training.threads=1",
+)
 # No compilation: the first start takes seconds instead of minutes.
 VLLM = ("sampler=vllm", "sampler.compile=false", "sampler.batch_size=8", "sampler.kv_cache_gib=1")
 

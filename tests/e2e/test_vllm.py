@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import Project
 from tests.e2e.conftest import (
     TINY,
+    TINY_PAIRS,
     VLLM,
     alive,
     descendants,
@@ -115,3 +116,22 @@ def test_both_roles_of_self_lengthen_answer_from_one_engine(empty: Project) -> N
     assert {
         node: {row["policy"] for row in rows[node]} for node in found if not node.endswith("/propose")
     } == {node: {policy} for node, (policy, _) in found.items() if not node.endswith("/propose")}
+
+
+def test_policy_that_online_dpo_trained_answers(empty: Project) -> None:
+    empty.iter(
+        "run", "recipe=online_dpo", *TINY_PAIRS, *VLLM, "iterations=1", "training.lr=1e-3", timeout=600
+    )
+
+    loads = {e["node"]: e for e in events(empty, "policy_loaded")}
+    assert {node: e["policy"] for node, e in loads.items()} == {
+        "before/draft": "policy@0",
+        "before/evaluate.sample": "policy@0",
+        "iteration-01/sample": "policy@0",
+        "iteration-01/evaluate.sample": "policy@1",
+    }
+    new = loads["iteration-01/evaluate.sample"]
+    assert new["switch"] == "weights reloaded"
+    assert new["probe"]["changed_by"] > 0
+    for node, rows in trajectories(empty).items():
+        assert {row["policy"] for row in rows} == {loads[node]["policy"]}
