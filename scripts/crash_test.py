@@ -19,6 +19,8 @@ at none of the kills is a problem.
     python scripts/crash_test.py -n 3 --term -- recipe=itertl iterations=1
     python scripts/crash_test.py --recipe self_lengthen -n 8 \
         --stages propose,extend,train_generator,train_extender
+    python scripts/crash_test.py --recipe upo -n 5 \
+        --stages train_reward,train_estimator,reward,estimate,train
 
 Exit code 0 if all holds, 1 if not.
 """
@@ -83,6 +85,38 @@ SMALL = {
         "loop.evaluate.metrics=[words]",
         "training.max_steps=8",
         "training.checkpoint_steps=2",
+        "training.threads=1",
+    ],
+    # Rewards that mean nothing, of models that learn nothing: what counts is that each stage is long.
+    "upo": [
+        "recipe=upo",
+        "model=tiny-rtl",
+        "roles.reward.path=tiny-rtl",
+        "roles.estimator.path=tiny-rtl",
+        "iterations=2",
+        "sampler=transformers",
+        "sampler.batch_size=16",
+        "data.truth={name: text}",
+        "data.labelled.limit=6",
+        "data.train.limit=16",
+        "data.eval.limit=2",
+        "before.draft.n=3",
+        "before.draft.max_new_tokens=24",
+        "before.train_reward.training.batch_size=2",
+        "before.train_reward.training.checkpoint_steps=2",
+        "before.train_reward.training.threads=1",
+        "before.train_estimator.training.batch_size=2",
+        "before.train_estimator.training.checkpoint_steps=2",
+        "before.train_estimator.training.threads=1",
+        "loop.sample.max_new_tokens=24",
+        "loop.reward.batch_tokens=64",
+        "loop.estimate.passes=4",
+        "loop.estimate.batch_tokens=512",
+        "loop.evaluate.max_new_tokens=24",
+        "loop.evaluate.metrics=[words]",
+        "headline=evaluate.words",
+        "training.batch_size=1",
+        "training.checkpoint_steps=1",
         "training.threads=1",
     ],
 }

@@ -40,6 +40,27 @@ def test_killed_in_each_stage_of_self_lengthen_that_works_for_long(tmp_path: Pat
     call = [sys.executable, str(SCRIPT), *how, *less]
     done = subprocess.run(call, text=True, capture_output=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
-    killed = [line.split()[-1] for line in done.stdout.splitlines() if "SIGKILL" in line]
-    assert killed == [f"iteration-01/{stage}" for stage in aimed], done.stdout
+    assert [stage for (stage,) in killed(done.stdout)] == [f"iteration-01/{stage}" for stage in aimed]
     assert "row stages resumed from a journal: 2; trainings resumed from a checkpoint: 2;" in done.stdout
+
+
+def test_killed_in_each_stage_of_upo_that_works_for_long(tmp_path: Path) -> None:
+    aimed = ("train_reward", "train_estimator", "reward", "estimate", "train")
+    how = ("--recipe", "upo", "-n", "5", "--stages", ",".join(aimed), "--keep", str(tmp_path))
+    less = (
+        "iterations=1", "data.train.limit=8", "before.evaluate=null", "loop.evaluate=null", "loop.wins=null",
+        "loop.drift=null", "loop.noise=null", "headline=null",
+    )  # fmt: skip
+    call = [sys.executable, str(SCRIPT), *how, *less]
+    done = subprocess.run(call, text=True, capture_output=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for stage, under_way in zip(aimed, killed(done.stdout), strict=True):
+        where = "before" if stage in ("train_reward", "train_estimator") else "iteration-01"
+        assert f"{where}/{stage}" in under_way, done.stdout
+    assert "row stages resumed from a journal: 2; trainings resumed from a checkpoint: 3;" in done.stdout
+
+
+def killed(table: str) -> list[list[str]]:
+    """For each kill of the script's table the stages that were under way."""
+    lines = [line.partition("SIGKILL")[2] for line in table.splitlines() if "SIGKILL" in line]
+    return [[word.strip(",") for word in line.split()[2:]] for line in lines]
