@@ -28,6 +28,7 @@ BUILTIN = (
     "itercli.stages.prompts",
     "itercli.stages.slice",
     "itercli.stages.preferences",
+    "itercli.stages.prefer",
     "itercli.stages.sample",
     "itercli.stages.score",
     "itercli.stages.select",
