@@ -8,7 +8,7 @@ from pydantic import Field
 
 from itercli.records import Prompt, Trajectory
 from itercli.registry import register
-from itercli.stages.base import Link, Stage, StageContext
+from itercli.stages.base import Link, Stage, StageContext, StageError
 from itercli.stages.prompts import inline
 
 REFERENCE = "reference"
@@ -25,6 +25,9 @@ class References(Stage):
 
     uses: Literal["references"] = "references"
     prompts: str | dict[str, Any] = Field(description="A `prompts` stage, or a source in place.")
+    field: str | None = Field(
+        None, description="Prompt meta field with a list of answers, to be given instead of the reference."
+    )
 
     def links(self, name: str) -> list[Link]:
         return [Link("prompts", inline(self.prompts, name)[0], ("prompts",), "prompts")]
@@ -39,18 +42,21 @@ class References(Stage):
 
     def run(self, ctx: StageContext) -> None:
         prompts = [p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)]
-        rows = [
+        answers = {p.id: self._answers(ctx, p) for p in prompts}
+        rows = (
             Trajectory(
-                prompt_id=p.id,
-                index=0,
-                seed=0,
-                completion=p.reference,
-                finish="stop",
-                tokens=0,
-                policy=REFERENCE,
+                prompt_id=p, index=i, seed=0, completion=text, finish="stop", tokens=0, policy=REFERENCE
             )
-            for p in prompts
-            if p.reference is not None
-        ]
-        missing = len(prompts) - len(rows)
-        ctx.finish_rows(Trajectory, iter(rows), **({"without a reference": missing} if missing else {}))
+            for p, texts in answers.items()
+            for i, text in enumerate(texts)
+        )
+        missing = sum(not texts for texts in answers.values())
+        ctx.finish_rows(Trajectory, rows, **({"without a reference": missing} if missing else {}))
+
+    def _answers(self, ctx: StageContext, prompt: Prompt) -> list[str]:
+        if self.field is None:
+            return [] if prompt.reference is None else [prompt.reference]
+        found = prompt.meta.get(self.field, [])
+        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            raise StageError(f"{ctx.name}: meta.{self.field} of prompt {prompt.id!r} is no list of texts")
+        return found

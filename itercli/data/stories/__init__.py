@@ -4,20 +4,25 @@ Openings are plain: who, where, what happens next is left open. Whether the cont
 happy one is the policy's choice, so a reward on its sentiment has something to steer, and a
 program (`sentiment`) knows the true reward of every text.
 
-Splits share no person: what is learned about some openings is measured on others.
+Splits share no person: what is learned about some openings is measured on others. The openings
+of the split `labelled` come with answers of SmolLM2-135M-Instruct in ``meta["answers"]``, drawn once by
+``scripts/draw_stories.py``: what the preference data of a loop's beginning are made from.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import json
 import random
 from collections.abc import Iterator
 from itertools import islice, product
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from itercli.data.base import Source
+from itercli.data.base import Source, hash_files
 from itercli.records import Message, Prompt
 from itercli.registry import register
 
@@ -48,6 +53,7 @@ EVENTS = (
     "got up before everyone else", "waited for the last bus", "saw smoke above the roofs",
     "was asked for a favor", "lost a key", "came home after many years",
 )  # fmt: skip
+ANSWERS = Path(__file__).parent / "answers.jsonl.gz"
 TASK = "Continue this story with two or three sentences: One day, {who} {where} {what}."
 
 
@@ -56,7 +62,8 @@ class Stories(Source):
     """Openings of each split in a fixed shuffled order.
 
     Attributes:
-        limit: Number of prompts, None for all (labelled 1152, train 1536, heldout 768).
+        limit: Number of prompts, None for all (labelled 1152, of which 384 with answers, train 1536,
+            heldout 768).
     """
 
     VERSION: ClassVar[int] = 1
@@ -67,14 +74,23 @@ class Stories(Source):
     def prompts(self) -> Iterator[Prompt]:
         parts = list(product(PEOPLE[self.split], PLACES, EVENTS))
         random.Random(self.split).shuffle(parts)
+        answers = drawn_answers() if self.split == "labelled" else {}
         for who, where, what in islice(parts, self.limit):
             text = TASK.format(who=who, where=where, what=what)
-            name = hashlib.sha256(text.encode()).hexdigest()[:8]
-            yield Prompt(
-                id=f"story/{self.split}/{name}",
-                messages=[Message(role="user", content=text)],
-                meta={"person": who, "place": where, "event": what},
-            )
+            name = f"story/{self.split}/{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+            meta: dict[str, Any] = {"person": who, "place": where, "event": what}
+            if name in answers:
+                meta["answers"] = answers[name]
+            yield Prompt(id=name, messages=[Message(role="user", content=text)], meta=meta)
 
     def fingerprint(self) -> dict[str, str]:
-        return {}  # it is all in the code, whose version is VERSION
+        # All else is in the code, whose version is VERSION.
+        return hash_files([ANSWERS]) if self.split == "labelled" and ANSWERS.is_file() else {}
+
+
+def drawn_answers() -> dict[str, list[str]]:
+    """Prompt id -> answers; empty before they were drawn."""
+    if not ANSWERS.is_file():
+        return {}
+    with gzip.open(ANSWERS, "rt", encoding="utf-8") as file:
+        return {row["id"]: row["answers"] for row in map(json.loads, file)}

@@ -1,0 +1,38 @@
+"""Reference answers as rows, and lists of answers that prompts bring along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from itercli.records import Message, Prompt
+from itercli.stages.base import StageError
+from itercli.stages.references import References
+from tests.stages.context import Context
+
+
+def prompt(name: str, reference: str | None = None, **meta: Any) -> Prompt:
+    return Prompt(id=name, messages=[Message(role="user", content="?")], reference=reference, meta=meta)
+
+
+def rows(*prompts: Prompt, **options: Any) -> tuple[list[tuple[str, int, str]], dict[str, int]]:
+    ctx = Context({"prompts": prompts})
+    References.model_validate({"prompts": "tasks", **options}).run(ctx)  # type: ignore[arg-type]
+    assert all((r.policy, r.finish) == ("reference", "stop") for r in ctx.rows)
+    return [(*r.key, r.completion) for r in ctx.rows], ctx.counts
+
+
+def test_references_and_those_without() -> None:
+    assert rows(prompt("a", "x"), prompt("b"), prompt("c", "")) == (
+        [("a", 0, "x"), ("c", 0, "")],
+        {"without a reference": 1},
+    )
+
+
+def test_lists_of_answers() -> None:
+    found = rows(prompt("a", "x", answers=["1", "2"]), prompt("b", "y"), field="answers")
+    assert found == ([("a", 0, "1"), ("a", 1, "2")], {"without a reference": 1})
+    for wrong in ("text", [1]):
+        with pytest.raises(StageError, match=r"meta.answers of prompt 'a' is no list of texts"):
+            rows(prompt("a", answers=wrong), field="answers")
