@@ -1,9 +1,9 @@
-"""What stages share that run a trained classifier over rows and journal them batch by batch."""
+"""What stages share that run a trained model over rows and journal what it says of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -12,18 +12,15 @@ from itercli.registry import how
 from itercli.stages.base import ModelLink, Stage, StageContext, StageError, Which
 
 Key = tuple[str, int]
+K = TypeVar("K", bound=tuple[Any, ...])
 
 
-class ClassifyStage(Stage):
-    """Base of stages that ask a classifier.
-
-    Class attributes:
-        LABELS: Outputs of its head.
-    """
+class ModelStage(Stage):
+    """Base of stages in which a role's model judges the rows of another stage, `of`."""
 
     WORKER = "train"
-    LABELS: ClassVar[int]
 
+    of: str
     role: str = Field(description="Whose model judges.")
     which: Which = Field("current", description="Its start model, or its current version.")
     max_length: int = Field(
@@ -45,6 +42,21 @@ class ClassifyStage(Stage):
             del params[field]
         return params
 
+    def check(self) -> list[tuple[str, ...]]:
+        if self.of.startswith("all."):
+            return [("of", "rows of several iterations have the same keys", "one stage")]
+        return []
+
+
+class ClassifyStage(ModelStage):
+    """Base of stages that ask a sequence classifier.
+
+    Class attributes:
+        LABELS: Outputs of its head.
+    """
+
+    LABELS: ClassVar[int]
+
     def load(self, ctx: StageContext, done: int, total: int, unit: str) -> Any:
         """The classifier, for inference.
 
@@ -64,13 +76,13 @@ class ClassifyStage(Stage):
             raise StageError(f"{ctx.name}: {error}") from error
 
 
-def batches(lengths: Mapping[Key, int], tokens: int) -> Iterator[list[Key]]:
+def batches(lengths: Mapping[K, int], tokens: int) -> Iterator[list[K]]:
     """Keys of rows to run together: of similar length, longest first, at most `tokens` with padding.
 
     Give it all rows, the finished ones too: batches must not depend on what is done already, since a
     row's last bits may depend on its neighbours. A row that is longer than `tokens` runs alone.
     """
-    batch: list[Key] = []
+    batch: list[K] = []
     longest = 0
     for key in sorted(lengths, key=lambda k: (-lengths[k], k)):
         if batch and (len(batch) + 1) * longest > tokens:

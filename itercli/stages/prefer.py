@@ -9,15 +9,16 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from itercli.records import Prompt, Score, Trajectory
-from itercli.registry import how, register
-from itercli.stages.base import Link, ModelLink, Stage, StageContext, StageError, Which
+from itercli.registry import register
+from itercli.stages.base import Link, StageContext, StageError
+from itercli.stages.classify import ModelStage, batches
 from itercli.training.base import Interrupted
 
 PLACES = ("{context}", "{a}", "{b}")
 
 
 @register("stage", "prefer")
-class Prefer(Stage):
+class Prefer(ModelStage):
     """How often each answer is preferred to the others to its prompt, 0 to 1.
 
     A causal LM is asked about every two answers, in both orders; the value of an answer is the mean
@@ -28,13 +29,13 @@ class Prefer(Stage):
     """
 
     OUTPUT = "scores"
-    WORKER = "train"
     WITH_PROMPTS = True
 
     uses: Literal["prefer"] = "prefer"
     of: str = Field(description="A stage with completions, at least two for each prompt.")
-    role: str = Field(description="Whose model judges: one that answers A or B.")
-    which: Which = Field("current", description="Its start model, or its current version.")
+    max_length: int = Field(
+        3072, ge=8, description="Longest question in tokens; cut from the conversation's beginning: counted."
+    )
     frame: str = Field(
         "[CONTEXT] {context} [RESPONSE A] {a} [RESPONSE B] {b} \n",
         description="The question that the model was trained on.",
@@ -42,9 +43,6 @@ class Prefer(Stage):
     max_length: int = Field(
         3072, ge=8, description="Longest question in tokens; cut from the conversation's beginning: counted."
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA.")
-    batch_size: int = how(default=8, ge=1, description="Questions of a forward pass.")
-    threads: int = how(default=1, ge=1, description="CPU threads.")
 
     @field_validator("frame")
     @classmethod
@@ -55,20 +53,6 @@ class Prefer(Stage):
 
     def links(self, name: str) -> list[Link]:
         return [Link("of", self.of, ("trajectories",), "of")]
-
-    def model_links(self) -> list[ModelLink]:
-        return [ModelLink("model", self.role, self.which)]
-
-    def key_params(self) -> dict[str, Any]:
-        params = super().key_params()
-        for field in ("of", "role", "which"):
-            del params[field]
-        return params
-
-    def check(self) -> list[tuple[str, ...]]:
-        if self.of.startswith("all."):
-            return [("of", "rows of several iterations have the same keys", "one stage with completions")]
-        return []
 
     def run(self, ctx: StageContext) -> None:
         prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}
@@ -113,8 +97,7 @@ class Prefer(Stage):
         for prompt_id, group in answers.items():
             if journal.done.issuperset(t.key for t in group):
                 continue
-            asked: list[tuple[int, int]] = []
-            rows: list[list[int]] = []
+            rows: dict[tuple[int, int], list[int]] = {}
             lost = dict.fromkeys(range(len(group)), 0)
             for one, two in combinations(range(len(group)), 2):
                 for first, second in ((one, two), (two, one)):
@@ -125,16 +108,13 @@ class Prefer(Stage):
                         )
                     except ValueError as error:
                         raise StageError(f"{ctx.name}: prompt {prompt_id!r}: {error}") from error
-                    asked.append((first, second))
-                    rows.append(ids)
+                    rows[first, second] = ids
                     lost = {i: max(n, cut) if i in (first, second) else n for i, n in lost.items()}
-            first_wins: list[float] = []
-            # Always the same batches, since a row's last bits may depend on its neighbours.
-            for start in range(0, len(rows), self.batch_size):
+            wins: dict[tuple[int, int], float] = {}
+            for batch in batches({key: len(ids) for key, ids in rows.items()}, self.batch_tokens):
                 if ctx.stopping():
                     raise Interrupted
-                first_wins += prefers_first(model, rows[start : start + self.batch_size], letters)
-            wins = dict(zip(asked, first_wins, strict=True))
+                wins.update(zip(batch, prefers_first(model, [rows[k] for k in batch], letters), strict=True))
             for i, t in enumerate(group):
                 others = [j for j in range(len(group)) if j != i]
                 means = [(wins[i, j] + 1 - wins[j, i]) / 2 for j in others]

@@ -37,11 +37,6 @@ class RewardStage(ClassifyStage):
     def links(self, name: str) -> list[Link]:
         return [Link("of", self.of, ("trajectories",), "of")]
 
-    def check(self) -> list[tuple[str, ...]]:
-        if self.of.startswith("all."):
-            return [("of", "rows of several iterations have the same keys", "one stage with completions")]
-        return []
-
     def run(self, ctx: StageContext) -> None:
         prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}
         drawn = [t for a in ctx.inputs["of"] for t in a.rows(Trajectory)]

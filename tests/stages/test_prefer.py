@@ -59,7 +59,7 @@ def asked_directly(ref: ModelRef, prompt: Prompt, a: str, b: str) -> float:
 
 def test_values_are_the_models_own_over_both_orders(tmp_path: Path, judge: ModelRef) -> None:
     ctx = context(tmp_path, judge, inputs(3))
-    stage(batch_size=4).run(ctx)
+    stage(batch_tokens=200).run(ctx)
     rows = list(read_rows(ctx.work / ROWS, Score))
     assert [r.key for r in rows] == [t.key for t in inputs(3)["of"][1]]
     for prompt in PROMPTS:
@@ -94,7 +94,7 @@ def test_stopped_and_continued_is_the_same(tmp_path: Path, judge: ModelRef) -> N
 
     def stopping() -> bool:
         seen.append(1)
-        return len(seen) > 3
+        return len(seen) > 1
 
     cut.stopping = stopping  # type: ignore[method-assign]
     with pytest.raises(Interrupted):
