@@ -33,9 +33,6 @@ class Prefer(ModelStage):
 
     uses: Literal["prefer"] = "prefer"
     of: str = Field(description="A stage with completions, at least two for each prompt.")
-    max_length: int = Field(
-        3072, ge=8, description="Longest question in tokens; cut from the conversation's beginning: counted."
-    )
     frame: str = Field(
         "[CONTEXT] {context} [RESPONSE A] {a} [RESPONSE B] {b} \n",
         description="The question that the model was trained on.",
