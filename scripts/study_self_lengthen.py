@@ -21,7 +21,7 @@ from itercli.verifiers.passk import bootstrap_mean
 
 ARMS = {"Self-Lengthen": "self_lengthen", "best of n": "self_lengthen_best_of_n"}
 # The default run is made to end within ten minutes; this is what it takes to tell the arms apart.
-SIZE = ("loop.propose.n=14", "training.epochs=3", "data.eval.limit=32")
+SIZE = ("loop.propose.n=14", "loop.respond.max_new_tokens=320", "training.epochs=3", "data.eval.limit=32")
 METRICS = {"words": 1, "rep_4": 4, "longest_repeat": 2, "finished": 2}
 
 
