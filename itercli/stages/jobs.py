@@ -17,6 +17,10 @@ the same answers must make it ask the same questions, so no clock, no order of o
 random numbers only from its own seed. Each call has a seed of its own, (stage, job, number
 of the call): texts do not depend on order, batch or restarts.
 
+A job that wants several answers at once yields a tuple of `Ask`s and is sent the list of their
+calls. An `Ask` whose answer acts on something outside (an environment) says so with `then`: what
+it returns is journaled with the call, so a restart does not act again.
+
 The trade-off against one stage per step: jobs run ahead at their own pace, so a slow one
 holds up none of the others and the batch stays full; but the rows exist only once all jobs
 are done.
@@ -51,6 +55,7 @@ class Ask:
         step: What it is for; kept with the answer and counted.
         model: Slot of the model that answers, see `Stage.model_links`.
         continue_final: Go on in the last (assistant) message instead of opening a new turn.
+        then: Called once with the answer, before it is journaled; the result is the call's `meta`.
     """
 
     step: str
@@ -58,6 +63,7 @@ class Ask:
     params: SamplingParams
     model: str = "policy"
     continue_final: bool = False
+    then: Callable[[Sampled], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,8 @@ class GaveUp:
 
 
 Reject = Callable[[str], None]
-Steps = Generator[Ask, Call, "R | GaveUp"]
+# Sent back is a `Call` for an `Ask`, a list of them for a tuple.
+Steps = Generator["Ask | tuple[Ask, ...]", Any, "R | GaveUp"]
 Job = Callable[[Reject], "Steps[R]"]
 
 
@@ -133,8 +140,19 @@ class JobStage(DrawingStage):
 
 @dataclass
 class _Running(Generic[R]):
+    """A job under way: its calls so far, and those that it waits for (one, or several at once)."""
+
     steps: Steps[R]
     calls: int = 0
+    several: bool = False
+    answers: dict[int, Call | None] = field(default_factory=dict)
+
+    def answered(self) -> Call | list[Call] | None:
+        """What to send to the job; None while an answer is missing, and at the start."""
+        calls = [call for call in self.answers.values() if call is not None]
+        if len(calls) < len(self.answers) or not calls:
+            return None
+        return calls if self.several else calls[0]
 
 
 class _Runner(Generic[R]):
@@ -158,7 +176,7 @@ class _Runner(Generic[R]):
             self.recorded.setdefault(call.prompt_id, {})[call.index] = call
         self.outcome: Outcome[R] = Outcome()
         self.running: dict[str, _Running[R]] = {}
-        self.ready: deque[tuple[str, Ask]] = deque()
+        self.ready: deque[tuple[tuple[str, int], Ask]] = deque()
         self.asked: dict[tuple[str, int], tuple[Ask, int]] = {}
         self.waiting = iter(jobs.items())
         # Slots with equal weights are one policy, whatever role they play.
@@ -212,28 +230,24 @@ class _Runner(Generic[R]):
         if job_id is None or job is None:
             return False
         self.running[job_id] = _Running(job(self._reject))
-        self._advance(job_id, None)
+        self._advance(job_id)
         return True
 
     def _reject(self, reason: str) -> None:
         self.outcome.rejected[reason] += 1
 
-    def _advance(self, job_id: str, call: Call | None) -> None:
-        """Send a job its answer, and all further answers that are known already."""
+    def _advance(self, job_id: str) -> None:
+        """Send a job its answers, and all further answers that are known already."""
         running = self.running[job_id]
         try:
             while True:
-                ask = next(running.steps) if call is None else running.steps.send(call)
-                call = self.recorded.get(job_id, {}).get(running.calls)
-                if call is None:
-                    self.ready.append((job_id, ask))
+                wanted = running.steps.send(running.answered())
+                running.several = isinstance(wanted, tuple)
+                running.answers = {}
+                for ask in wanted if isinstance(wanted, tuple) else (wanted,):
+                    self._asks(job_id, running, ask)
+                if any(call is None for call in running.answers.values()):
                     return
-                if call.step != ask.step:
-                    raise StageError(
-                        f"{self.ctx.name}: the journal has step {call.step!r} where job {job_id} asks for "
-                        f"{ask.step!r}; it was written by other code: remove {self.ctx.work}"
-                    )
-                self._count(running, call)
         except StopIteration as end:
             del self.running[job_id]
             if isinstance(end.value, GaveUp):
@@ -241,8 +255,23 @@ class _Runner(Generic[R]):
             else:
                 self.outcome.rows[job_id] = end.value
 
-    def _request(self, job_id: str, ask: Ask) -> Request:
-        key = (job_id, self.running[job_id].calls)
+    def _asks(self, job_id: str, running: _Running[R], ask: Ask) -> None:
+        """Take the answer from the journal, or have the call made."""
+        number = running.calls
+        running.calls += 1
+        call = self.recorded.get(job_id, {}).get(number)
+        running.answers[number] = call
+        if call is None:
+            self.ready.append(((job_id, number), ask))
+        elif call.step != ask.step:
+            raise StageError(
+                f"{self.ctx.name}: the journal has step {call.step!r} where job {job_id} asks for "
+                f"{ask.step!r}; it was written by other code: remove {self.ctx.work}"
+            )
+        else:
+            self._count(call)
+
+    def _request(self, key: tuple[str, int], ask: Ask) -> Request:
         seed = seed_for(self.ctx.seed, *key)
         self.asked[key] = (ask, seed)
         version = self.versions[ask.model] if len(self.policies) > 1 else None
@@ -260,13 +289,16 @@ class _Runner(Generic[R]):
             tokens=drawn.tokens,
             policy=self.ctx.models[ask.model].version,
             step=ask.step,
+            meta=ask.then(drawn) if ask.then else {},
         )
         self.journal.append(call)
-        self._count(self.running[job_id], call)
-        self._advance(job_id, call)
+        self._count(call)
+        running = self.running[job_id]
+        running.answers[number] = call
+        if None not in running.answers.values():
+            self._advance(job_id)
 
-    def _count(self, running: _Running[R], call: Call) -> None:
-        running.calls += 1
+    def _count(self, call: Call) -> None:
         self.outcome.calls[call.step] += 1
         self.outcome.tokens += call.tokens
 

@@ -234,6 +234,49 @@ def test_killed_after_any_call_gives_the_same(
         assert len(sampler.loaded) == (k < len(calls))
 
 
+# -- several calls at once ---------------------------------------------------------------
+
+
+def test_several_at_once_and_what_they_act_on_survive_a_kill(tmp_path: Path) -> None:
+    """A job gets its answers in the order asked; `then` acts once per call, killed or not."""
+
+    def job(reject: Reject) -> Steps[Trajectory]:
+        seen = []
+        for turn in range(2):
+            asks = tuple(
+                Ask(f"turn{turn}", (*TURNS, Message(role="user", content=str(n))), SamplingParams(), then=act)
+                for n in range(3)
+            )
+            calls = yield asks
+            assert [c.index for c in calls] == [3 * turn + n for n in range(3)]
+            seen += [f"{c.completion}:{c.meta['acted']}" for c in calls]
+        last = yield Ask("last", TURNS, SamplingParams())
+        return row("j", " ".join([*seen, last.completion]))
+
+    acted: list[str] = []
+
+    def act(drawn: Sampled) -> dict[str, Any]:
+        acted.append(drawn.text)
+        return {"acted": f"<{drawn.text}>"}
+
+    def die(at: int) -> Callable[[int], None]:
+        def after(answers: int) -> None:
+            if answers == at:
+                raise Killed
+
+        return after
+
+    whole = Bench(tmp_path / "whole").run({"j": job}, Slots(3, random.Random(0)))
+    assert len(acted) == 6 and whole.calls == {"turn0": 3, "turn1": 3, "last": 1}
+    for k in range(1, 7):
+        bench = Bench(tmp_path / str(k))
+        acted.clear()
+        with pytest.raises(Killed):
+            bench.run({"j": job}, Slots(2, random.Random(k), after=die(k)))
+        assert bench.run({"j": job}, Slots(3, random.Random(k + 50))).rows == whole.rows
+        assert len(acted) == 6
+
+
 def test_with_everything_journaled_no_sampler_is_opened(
     bench: Bench, plain: tuple[Outcome[Trajectory], list[Call]]
 ) -> None:
