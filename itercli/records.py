@@ -162,6 +162,106 @@ class PreferencePair(Record):
         return None if self.rewards is None else self.rewards[0] - self.rewards[1]
 
 
+class Turn(Record):
+    """One action of an episode, and what the environment made of it.
+
+    Attributes:
+        text: What the policy wrote, reasons and all.
+        action: What the environment got.
+        observation: Its reply, as the policy sees it.
+        reward: Change of the score by this action.
+        score: The environment's score after it, in [0, 1].
+        done: The environment ended the episode here.
+        left_out: How many of the oldest turns the prompt of this one was without.
+        loss: Whether training raises the likelihood of `text`.
+        info: What else the environment said ("error", "disaster", the action it executed instead ...).
+    """
+
+    text: str
+    action: str
+    observation: str
+    reward: float = 0.0
+    score: float = 0.0
+    done: bool = False
+    left_out: int = 0
+    loss: bool = True
+    info: dict[str, Any] = Field(default_factory=dict)
+
+
+class Episode(Record):
+    """What a policy did in an environment, turn by turn.
+
+    Attributes:
+        opening: The conversation before the first action; its last message holds the first observation.
+        score: The environment's score at the end, in [0, 1].
+        finish: "done" (the environment ended it), "turns" (too many), "context" (the prompt no longer
+            fits), "error" (the environment failed; `meta` says how).
+        tokens: Generated tokens of all turns.
+    """
+
+    prompt_id: str
+    index: int
+    seed: int
+    policy: str
+    opening: list[Message]
+    turns: list[Turn]
+    score: float
+    finish: Literal["done", "turns", "context", "error"]
+    tokens: int = 0
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+
+class Node(Record):
+    """A state in a search tree: the action that led to it, and what the search found there.
+
+    Attributes:
+        id: Position in `Tree.nodes`; the root is 0 and holds no turn.
+        parent: Id of the parent, always smaller; None for the root.
+        value: Sum of the scores backed up through it.
+        closed: Nothing below is left to explore.
+        terminal: No action follows: the environment is done, or the depth is used up.
+    """
+
+    id: int
+    parent: int | None
+    turn: Turn | None = None
+    visits: int = 0
+    value: float = 0.0
+    closed: bool = False
+    terminal: bool = False
+
+
+class Tree(Record):
+    """A tree search for one task; `nodes` in the order in which they were made."""
+
+    prompt_id: str
+    index: int = 0
+    seed: int
+    policy: str
+    opening: list[Message]
+    nodes: list[Node]
+    simulations: int
+    tokens: int = 0
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+
+class Dialogue(Record):
+    """A conversation to learn from, with a choice of the turns that are learnt.
+
+    Attributes:
+        messages: The whole conversation.
+        loss: One flag per message: whether its likelihood is raised; only the assistant's may be.
+        origin: How it came about ("good", "revision", "general" ...).
+    """
+
+    prompt_id: str
+    index: int = 0
+    messages: list[Message]
+    loss: list[bool]
+    origin: str = ""
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+
 SERVED = "served:"
 
 

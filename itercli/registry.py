@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 PLUGIN_PREFIX = "itercli_plugin_"
-GROUPS = ("stage", "source", "sampler", "scorer", "selector", "method")
+GROUPS = ("stage", "source", "sampler", "scorer", "selector", "method", "environment")
 
 # Modules that register the built-in components; importing one must stay cheap.
 BUILTIN = (

@@ -16,7 +16,18 @@ from itercli.errors import IterError
 from itercli.records import ModelRef, Record
 from itercli.registry import Component, how
 
-ArtifactKind = Literal["prompts", "trajectories", "scores", "examples", "pairs", "model", "metrics"]
+ArtifactKind = Literal[
+    "prompts",
+    "trajectories",
+    "episodes",
+    "trees",
+    "scores",
+    "examples",
+    "pairs",
+    "dialogues",
+    "model",
+    "metrics",
+]
 Which = Literal["initial", "current"]
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")

@@ -13,13 +13,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from itercli.recipe.fields import Method
-from itercli.records import PreferencePair, Record
+from itercli.records import Dialogue, PreferencePair, Record
 from itercli.registry import register
 from itercli.stages.base import Artifact, ArtifactKind, Link, ModelLink, Stage, StageContext, StageError
 from itercli.training.base import TrainingSpec, TrainJob
 
 # What holds the examples that a method reads.
-KINDS: dict[type[Record], ArtifactKind] = {PreferencePair: "pairs"}
+KINDS: dict[type[Record], ArtifactKind] = {PreferencePair: "pairs", Dialogue: "dialogues"}
 
 
 @register("stage", "train")
