@@ -103,7 +103,9 @@ def test_intercepted_actions_do_not_reach_the_environment() -> None:
 def test_one_that_hangs_ends_its_episode_only() -> None:
     worlds = Worlds(AdderSpec(instances=1, step_seconds=0.2))
     ended = worlds.play("a", TASK, ["1", "hang"])
-    assert ended.done and "0.2 s" in ended.info["error"] and worlds.counts["timeouts"] == 1
+    assert ended.done
+    assert "0.2 s" in ended.info["error"]
+    assert worlds.counts["timeouts"] == 1
     assert worlds.play("a", TASK, ["1", "2"]).observation == "at 3"
 
 
@@ -112,7 +114,9 @@ def test_one_that_dies_is_replaced_and_a_deadly_action_ends_the_episode() -> Non
     worlds = Worlds(spec)
     worlds.play("a", TASK, ["1"])
     ended = worlds.play("a", TASK, ["1", "die"])
-    assert ended.done and ended.info == {"error": "gone"} and worlds.counts["deaths"] == 3
+    assert ended.done
+    assert ended.info == {"error": "gone"}
+    assert worlds.counts["deaths"] == 3
     assert worlds.play("a", TASK, ["1", "2"]).observation == "at 3"
 
 
