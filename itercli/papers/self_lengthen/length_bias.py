@@ -11,7 +11,7 @@ from pydantic import Field
 from itercli.recipe.seeds import seed_for
 from itercli.records import Trajectory
 from itercli.registry import register
-from itercli.stages.base import Link, Stage, StageContext, StageError
+from itercli.stages.base import Link, Stage, StageContext
 
 
 @register("stage", "self_lengthen.length_bias")
@@ -20,6 +20,8 @@ class LengthBias(Stage):
 
     With n texts in ascending order of characters, text i has rank r = 1 - i/n and is kept with
     probability max(0, 1 - 2r³): the shortest fifth never, the median at 75 %, 59.5 % in all.
+    Where the draw leaves fewer than `at_least`, the longest of the others fill up: a handful of
+    texts often has none that survives, a single one never does.
 
     Source: `drop_short` of the released code.
     """
@@ -29,6 +31,7 @@ class LengthBias(Stage):
 
     uses: Literal["self_lengthen.length_bias"] = "self_lengthen.length_bias"
     of: str = Field(description="The stage with the texts.")
+    at_least: int = Field(1, ge=0, description="Texts to keep in any case, the longest first; 0 is off.")
 
     def links(self, name: str) -> list[Link]:
         return [Link("of", self.of, ("trajectories",), "of")]
@@ -41,13 +44,14 @@ class LengthBias(Stage):
     def run(self, ctx: StageContext) -> None:
         rows = [t for a in ctx.inputs["of"] for t in a.rows(Trajectory)]
         chances = keep_probabilities([len(t.completion) for t in rows])
-        kept = [
-            t
+        drawn = [
+            random.Random(seed_for(ctx.seed, *t.key)).random() < chance
             for t, chance in zip(rows, chances, strict=True)
-            if random.Random(seed_for(ctx.seed, *t.key)).random() < chance
         ]
-        if not kept:
-            raise StageError(f"{ctx.name}: none of {len(rows)} texts was kept; it needs more to choose from")
+        spared = [i for i in sorted(range(len(rows)), key=lambda i: -len(rows[i].completion)) if not drawn[i]]
+        for i in spared[: max(0, self.at_least - sum(drawn))]:
+            drawn[i] = True
+        kept = [t for t, keep in zip(rows, drawn, strict=True) if keep]
         ctx.finish_rows(Trajectory, iter(kept), dropped=len(rows) - len(kept))
 
 
