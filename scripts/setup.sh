@@ -210,7 +210,7 @@ if [ $dev = yes ]; then packages=dev; fi
 if ! is_done $packages; then
     make_venv
     install_torch
-    if [ $dev = yes ]; then install_packages '[dev,wandb]'; else install_packages; fi
+    if [ $dev = yes ]; then install_packages '[dev,wandb,textcraft]'; else install_packages '[textcraft]'; fi
     mark_done base
     mark_done $packages
 fi

