@@ -46,6 +46,7 @@ BUILTIN = (
     "itercli.stages.divergence",
     "itercli.sampling.specs",
     "itercli.training.methods",
+    "itercli.training.dialogue",
     "itercli.training.classifiers",
     "itercli.training.preference",
     "itercli.verifiers.verilog",

@@ -27,20 +27,26 @@ Needed = Callable[[Sequence[float], int | None], "list[int] | str"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Prompt and response as tokens; the end-of-turn token belongs to the response."""
+    """Prompt and response as tokens; the end-of-turn token belongs to the response.
+
+    Attributes:
+        gaps: (begin, end) of what lies between the targets after the prompt: in a conversation with
+            several learnt turns, all that the others wrote.
+    """
 
     ids: np.ndarray
     prompt_len: int
+    gaps: tuple[tuple[int, int], ...] = ()
 
     @property
     def response_len(self) -> int:
         """Number of target tokens."""
-        return len(self.ids) - self.prompt_len
+        return len(self.ids) - self.prompt_len - sum(end - begin for begin, end in self.gaps)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """An encoded example: the candidates that enter its loss."""
+    """An encoded example: the candidates that enter its loss, or all rows of a dialogue."""
 
     prompt_id: str
     rows: tuple[Row, ...]
@@ -194,6 +200,8 @@ def pad_rows(rows: Sequence[Row], device: torch.device) -> Batch:
     for i, row in enumerate(rows):
         input_ids[i, : len(row.ids)] = row.ids
         labels[i, row.prompt_len - 1 : len(row.ids) - 1] = row.ids[row.prompt_len :]
+        for begin, end in row.gaps:
+            labels[i, begin - 1 : end - 1] = -100
     return Batch(
         torch.from_numpy(input_ids).to(device),
         torch.from_numpy(np.ascontiguousarray(labels[:, first:])).to(device),

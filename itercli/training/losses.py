@@ -71,7 +71,7 @@ class Totals:
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Totals:
         """Count the examples of a step."""
-        return cls(len(groups), sum(g.rows[g.target].response_len for g in groups if g.target is not None))
+        return cls(len(groups), sum(row.response_len for g in groups for row in g.rows))
 
 
 class Objective(Protocol):
@@ -90,11 +90,10 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SftObjective:
-    """Cross-entropy of the target, mean over all target tokens of the step."""
+    """Cross-entropy of all rows (the target alone is run), mean over all target tokens of the step."""
 
     def __call__(self, sums: Tensor, group: Group, totals: Totals) -> tuple[Tensor, dict[str, Tensor]]:
-        assert group.target is not None
-        return -sums[group.target] / totals.target_tokens, {}
+        return -sums.sum() / totals.target_tokens, {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -35,10 +36,12 @@ class Sft(Method):
 
     def train(self, job: TrainJob) -> TrainResult:
         """Train and leave the model in `job.out`; see `Method.train`."""
+        from itercli.training.collate import encode_groups
         from itercli.training.losses import SftObjective
         from itercli.training.run import run_training
 
-        return run_training(job, SftObjective(), needed=self.needed, options=self.key_params())
+        encode = partial(encode_groups, needed=self.needed)
+        return run_training(job, SftObjective(), encode=encode, options=self.key_params())
 
 
 @register("method", "ranking")
@@ -90,6 +93,7 @@ class Ranking(Method):
 
     def train(self, job: TrainJob) -> TrainResult:
         """Train and leave the model in `job.out`; see `Method.train`."""
+        from itercli.training.collate import encode_groups
         from itercli.training.losses import RankingObjective
         from itercli.training.run import run_training
 
@@ -101,6 +105,7 @@ class Ranking(Method):
             length_norm=self.length_norm,
             combine=self.combine,
         )
+        encode = partial(encode_groups, needed=self.needed)
         return run_training(
-            job, objective, needed=self.needed, options=self.key_params(), split=self.gradient == "split"
+            job, objective, encode=encode, options=self.key_params(), split=self.gradient == "split"
         )

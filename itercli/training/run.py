@@ -7,16 +7,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
-from itercli.records import RankedExample
 from itercli.training.arguments import Pacer, training_arguments
 from itercli.training.base import Interrupted, Item, TrainingError, TrainingSpec, TrainJob, TrainResult
 from itercli.training.checkpoints import Checkpoints, job_identity
-from itercli.training.collate import Needed, encode_groups, plan_steps
+from itercli.training.collate import Group, plan_steps
 from itercli.training.durable import DurableTrainer
 from itercli.training.hf import StepTrainer
 from itercli.training.losses import Objective
@@ -31,16 +30,19 @@ from itercli.training.models import (
 
 log = logging.getLogger(__name__)
 
+# (examples, tokenizer, max_length=...) -> groups, and counts: "examples", "dropped_REASON" and more.
+Encode = Callable[..., "tuple[list[Group], Counter[str]]"]
+
 
 def run_training(
-    job: TrainJob, objective: Objective, *, needed: Needed, options: dict[str, Any], split: bool = False
+    job: TrainJob, objective: Objective, *, encode: Encode, options: dict[str, Any], split: bool = False
 ) -> TrainResult:
-    """Train a causal language model on `RankedExample`s and leave it in `job.out`.
+    """Train a causal language model on what `encode` makes of the examples; leave it in `job.out`.
 
     Args:
         job: What to train on and from.
         objective: One example's share of the loss.
-        needed: Which candidates of an example take part.
+        encode: Turns the examples into tokens.
         options: The method's key parameters; a checkpoint made under others is ignored.
         split: See `StepTrainer`.
 
@@ -48,9 +50,8 @@ def run_training(
         Interrupted, TrainingError: See `run_steps`.
     """
     begin(job)
-    examples = cast("Sequence[RankedExample]", job.examples)
     tokenizer = load_tokenizer(job.start)
-    groups, counts = encode_groups(examples, tokenizer, max_length=job.training.max_length, needed=needed)
+    groups, counts = encode(job.examples, tokenizer, max_length=job.training.max_length)
     result = run_steps(
         job,
         groups,
@@ -177,6 +178,6 @@ def _nothing_left(counts: Counter[str], max_length: int) -> str:
     reasons = ", ".join(f"{n} {name}" for name, n in dropped.items())
     return (
         f"all {counts['examples']} examples were dropped ({reasons}); too_long: longer than "
-        f"training.max_length = {max_length} tokens; empty, same, no_target, no_signal: there is "
-        "nothing to learn from"
+        f"training.max_length = {max_length} tokens; empty, same, no_target, no_signal, "
+        "no_learnt_turn: there is nothing to learn from"
     )
