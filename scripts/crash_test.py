@@ -146,7 +146,7 @@ def start(overrides: list[str], runs: Path, log: Path) -> subprocess.Popen[bytes
     """Start the run in a process group of its own."""
     with open(log, "ab") as sink:
         return subprocess.Popen(
-            [sys.executable, "-m", "itercli.cli.main", "run", *overrides, "--runs", str(runs), "--plain"],
+            [sys.executable, "-m", "itercli", "run", *overrides, "--runs", str(runs), "--plain"],
             stdout=sink,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

@@ -54,7 +54,7 @@ def main() -> int:
         runs = args.runs or Path(scratch) / "runs"
         options = ["--runs", str(runs), "--name", "draw_stories"]
         subprocess.run(
-            [sys.executable, "-m", "itercli.cli.main", "run", f"recipe={recipe}", *options], check=True
+            [sys.executable, "-m", "itercli", "run", f"recipe={recipe}", *options], check=True
         )
         rows = list(read_rows(runs / "draw_stories/before/answers/rows.parquet", Trajectory))
     answers: dict[str, list[str]] = {}

@@ -21,7 +21,7 @@ def run_all(plan: dict[str, list[str]], runs: Path) -> int:
     """
     for number, (name, overrides) in enumerate(plan.items(), 1):
         started = time.monotonic()
-        command = [sys.executable, "-m", "itercli.cli.main", "run", *overrides]
+        command = [sys.executable, "-m", "itercli", "run", *overrides]
         done = subprocess.run(
             [*command, "--runs", str(runs), "--name", name, "--plain"], capture_output=True, text=True
         )

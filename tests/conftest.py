@@ -30,7 +30,7 @@ class Project:
     def iter(self, *args: str, check: bool = True, **kwargs: Any) -> subprocess.CompletedProcess[str]:
         """Run `iter ARGS` to its end."""
         done = subprocess.run(
-            [sys.executable, "-m", "itercli.cli.main", *args],
+            [sys.executable, "-m", "itercli", *args],
             cwd=self.path, env=self.env, text=True, capture_output=True, **{"timeout": 300} | kwargs,
         )  # fmt: skip
         if check and done.returncode != 0:
@@ -40,7 +40,7 @@ class Project:
     def start(self, *args: str) -> subprocess.Popen[str]:
         """Start `iter ARGS` in a process group of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "itercli.cli.main", *args],
+            [sys.executable, "-m", "itercli", *args],
             cwd=self.path, env=self.env, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip

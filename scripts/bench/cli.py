@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ITER = [sys.executable, "-m", "itercli.cli.main"]
+ITER = [sys.executable, "-m", "itercli"]
 SMALL = [
     "recipe=itertl", "iterations=1", "sampler=transformers", "data.train.limit=8", "data.eval.limit=4",
     "data.unseen.limit=4", "loop.evaluate.n=1", "loop.evaluate.metrics=[pass@1]",

@@ -116,7 +116,7 @@ def test_full_disk_stops_clearly_and_goes_on_when_there_is_space(project: Projec
     small = tmp_path / "small"
     small.mkdir()
     overrides = "recipe=toy.yaml loop.sample.n=400 iterations=1"
-    run = f"{sys.executable} -m itercli.cli.main run {overrides} --runs small/runs"
+    run = f"{sys.executable} -m itercli run {overrides} --runs small/runs"
     script = f"""
         mount -t tmpfs -o size=800k none small
         {run} > first.log 2>&1; echo "first: $?"
