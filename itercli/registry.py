@@ -30,6 +30,7 @@ BUILTIN = (
     "itercli.stages.preferences",
     "itercli.stages.prefer",
     "itercli.stages.sample",
+    "itercli.stages.rollout",
     "itercli.stages.score",
     "itercli.stages.select",
     "itercli.stages.references",

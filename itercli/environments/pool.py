@@ -57,6 +57,15 @@ class Worlds:
     )
     snapshots: int = 4096
 
+    def prepare(self) -> None:
+        """See to it that there is a live environment, so that what is missing is said before all else.
+
+        Raises:
+            EnvironmentFailed: None can be built here.
+        """
+        if not self._live:
+            self._live.append(self._new())
+
     def open(self, task_id: str, task: Task) -> str:
         """The task's first observation."""
         return self._surviving(lambda: self._reset(self._take(task_id, ()), task_id, task))
@@ -117,19 +126,23 @@ class Worlds:
         return live
 
     def _take(self, task_id: str, path: tuple[str, ...]) -> _Live:
-        """The environment in that state, else one with its task, else a new one, else the oldest."""
+        """The environment in that state, else one with its task, a free one, a new one, the oldest."""
         exact = (n for n, x in enumerate(self._live) if (x.task, x.actions) == (task_id, path))
         same = (n for n, x in enumerate(self._live) if x.task == task_id)
         found = next(exact, None)
         if found is None and (task_id, path) in self._snapshots:
             found = next(same, None)
+        if found is None:
+            found = next((n for n, x in enumerate(self._live) if not x.task), None)
         if found is None and len(self._live) < self.spec.instances:
-            thread = ThreadPoolExecutor(1) if self.spec.step_seconds else None
-            live = _Live(self.spec.build(), thread=thread)
+            live = self._new()
         else:
             live = self._live.pop(0 if found is None else found)
         self._live.append(live)
         return live
+
+    def _new(self) -> _Live:
+        return _Live(self.spec.build(), thread=ThreadPoolExecutor(1) if self.spec.step_seconds else None)
 
     def _reset(self, live: _Live, task_id: str, task: Task) -> str:
         live.task, live.actions, live.score = "", (), 0.0  # not in a known state while it resets

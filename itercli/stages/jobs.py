@@ -77,6 +77,7 @@ Reject = Callable[[str], None]
 # Sent back is a `Call` for an `Ask`, a list of them for a tuple.
 Steps = Generator["Ask | tuple[Ask, ...]", Any, "R | GaveUp"]
 Job = Callable[[Reject], "Steps[R]"]
+Meter = Callable[[], tuple[int, int, dict[str, float]]]
 
 
 @dataclass
@@ -119,12 +120,22 @@ class JobStage(DrawingStage):
         None, gt=0, description="Working time after which open jobs are given up; what is done counts."
     )
 
-    def run_jobs(self, ctx: StageContext, jobs: Mapping[str, Job[R]], unit: str) -> Outcome[R]:
+    def run_jobs(
+        self,
+        ctx: StageContext,
+        jobs: Mapping[str, Job[R]],
+        unit: str,
+        *,
+        concurrent: int | None = None,
+        meter: Meter | None = None,
+    ) -> Outcome[R]:
         """Run jobs to their end.
 
         Args:
             jobs: Job id -> job, in the order in which they start.
-            unit: What a job makes, for the progress display.
+            unit: What is counted, for the progress display.
+            concurrent: Jobs under way at once; None: as many as the sampler has room for.
+            meter: What is done, out of how many, and further numbers; None: rows are counted.
 
         Raises:
             Interrupted: `ctx.stopping()`; finished calls are journaled.
@@ -135,7 +146,9 @@ class JobStage(DrawingStage):
             wanted = self.quota * len(jobs) if self.quota <= 1 else self.quota
             enough = min(enough, max(1, round(wanted)))
         deadline = math.inf if self.deadline_minutes is None else 60 * self.deadline_minutes
-        return _Runner(ctx, ctx.journal(Call), jobs, enough, deadline, unit).run(self)
+        runner = _Runner(ctx, ctx.journal(Call), jobs, enough, deadline, unit)
+        runner.concurrent, runner.meter = concurrent or len(jobs), meter
+        return runner.run(self)
 
 
 @dataclass
@@ -175,6 +188,8 @@ class _Runner(Generic[R]):
             assert isinstance(call, Call)
             self.recorded.setdefault(call.prompt_id, {})[call.index] = call
         self.outcome: Outcome[R] = Outcome()
+        self.concurrent = len(jobs)
+        self.meter: Meter | None = None
         self.running: dict[str, _Running[R]] = {}
         self.ready: deque[tuple[tuple[str, int], Ask]] = deque()
         self.asked: dict[tuple[str, int], tuple[Ask, int]] = {}
@@ -217,12 +232,16 @@ class _Runner(Generic[R]):
                 self.ready.clear()  # jobs still start: what they have in the journal counts
             if self.ready:
                 yield self._request(*self.ready.popleft())
-            elif len(self.outcome.rows) + len(self.running) < self.enough and self._start():
+            elif self._more_wanted() and self._start():
                 pass
             elif self.asked:
                 yield None
             else:
                 return
+
+    def _more_wanted(self) -> bool:
+        under_way = len(self.running)
+        return under_way < self.concurrent and len(self.outcome.rows) + under_way < self.enough
 
     def _start(self) -> bool:
         """Start the next job and feed it what is journaled."""
@@ -307,4 +326,7 @@ class _Runner(Generic[R]):
         total = self.enough - max(0, self.outcome.gave_up.total() - spare)
         calls = self.outcome.calls.total()
         done = len(self.outcome.rows)
+        if self.meter is not None:
+            done, total, more = self.meter()
+            extra = more | extra
         self.ctx.progress(done, total, self.unit, calls=calls, tokens=self.outcome.tokens, **extra)
