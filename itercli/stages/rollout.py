@@ -52,7 +52,8 @@ class Rollout(ActingStage):
 
     def _job(self, ctx: StageContext, scene: Scene, index: int, reject: Reject) -> Steps[Episode]:
         turns: list[Turn] = []
-        tokens, finish, meta = 0, "turns", {"environment": scene.spec.NAME}
+        tokens, finish = 0, "turns"
+        meta: dict[str, Any] = {"environment": scene.spec.NAME}
         try:
             opening = scene.opening
         except EnvironmentFailed as error:
@@ -62,9 +63,8 @@ class Rollout(ActingStage):
             for text in scene.prompt.meta.get("prefix", ()):
                 turns.append(Turn(text=text, loss=False, **scene.step(turns, text)))
             given = len(turns)
-            while finish == "turns" and len(turns) < given + self.max_turns:
-                if turns and turns[-1].done:
-                    break
+            meta |= {"given": given} if given else {}
+            while finish == "turns" and not _over(turns) and len(turns) < given + self.max_turns:
                 call = yield scene.asks(turns, self.params())[0]
                 tokens += call.tokens
                 turn = turn_of(call)
@@ -72,7 +72,7 @@ class Rollout(ActingStage):
                     finish = "context"
                 else:
                     turns.append(turn)
-            if turns and turns[-1].done:
+            if _over(turns):
                 finish = "error" if "error" in turns[-1].info else "done"
         return Episode(
             prompt_id=scene.prompt.id,
@@ -86,3 +86,7 @@ class Rollout(ActingStage):
             tokens=tokens,
             meta=meta,
         )
+
+
+def _over(turns: list[Turn]) -> bool:
+    return bool(turns) and turns[-1].done
