@@ -3,116 +3,21 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from itercli.engine.context import Context
-from itercli.engine.journal import RowJournal
-from itercli.engine.store import JOURNAL, Store
 from itercli.recipe.seeds import seed_for
 from itercli.records import Call, Message, ModelRef, Trajectory
-from itercli.sampling.base import Request, Sampled, SamplerSpec, SamplingParams
+from itercli.sampling.base import Sampled, SamplingParams
 from itercli.stages.base import StageError
-from itercli.stages.jobs import Ask, GaveUp, Job, JobStage, Outcome, Reject, Steps
+from itercli.stages.jobs import Ask, GaveUp, Job, Outcome, Reject, Steps
 from itercli.training.base import Interrupted
+from tests.stages.bench import POLICY, SEED, Bench, Killed, Slots, die
 
-SEED = 11
-POLICY = ModelRef(base="w", version="policy@1", digest="sha:policy")
 TURNS = (Message(role="user", content="Go."),)
-
-
-class Killed(Exception):
-    """The process is gone in the middle of things."""
-
-
-class Fake(SamplerSpec):
-    """Never built: the context hands out the test's own sampler."""
-
-
-@dataclass
-class Slots:
-    """A sampler that answers `width` requests at a time, in any order.
-
-    Attributes:
-        after: Called after each answer with the number of answers so far.
-        end: Stop reading after this many answers.
-    """
-
-    width: int = 1
-    order: random.Random = field(default_factory=random.Random)
-    after: Callable[[int], None] = lambda answers: None
-    end: int | None = None
-    asked: list[Request] = field(default_factory=list)
-    loaded: list[tuple[ModelRef, ...]] = field(default_factory=list)
-
-    def load(self, *models: ModelRef) -> dict[str, Any]:
-        self.loaded.append(models)
-        return {}
-
-    def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
-        source, busy, more, answers = iter(requests), list[Request](), True, 0
-        while more or busy:
-            if stopping() or answers == self.end:
-                return
-            while more and len(busy) < self.width:
-                try:
-                    request = next(source)
-                except StopIteration:
-                    more = False
-                    break
-                if request is None:
-                    assert busy, "None means to wait for what is under way"
-                    break
-                busy.append(request)
-                self.asked.append(request)
-            if busy:
-                request = busy.pop(self.order.randrange(len(busy)))
-                answers += 1
-                yield Sampled(request.key, str(request.seed % 1000), "stop", 2)
-                self.after(answers)
-
-    def close(self) -> None: ...
-
-
-class Bench:
-    """Runs jobs on a real journal, attempt by attempt."""
-
-    def __init__(self, path: Path) -> None:
-        self.entry = Store(path).entry("trajectories", "k")
-        self.entry.path.mkdir(parents=True)
-        self.stop = threading.Event()
-        self.messages: list[dict[str, Any]] = []
-
-    def run(
-        self,
-        jobs: Mapping[str, Job[Trajectory]],
-        sampler: Slots,
-        models: Mapping[str, ModelRef] | None = None,
-        **options: Any,
-    ) -> Outcome[Trajectory]:
-        ctx = Context(
-            name="iteration-01/extend", iteration=1, seed=SEED, entry=self.entry, inputs={},
-            models=dict(models or {"policy": POLICY}), shared={}, stop=self.stop, send=self.messages.append,
-        )  # fmt: skip
-        ctx.shared = lambda key, make: sampler  # type: ignore[assignment, return-value]
-        try:
-            return JobStage(sampler=Fake(), **options).run_jobs(ctx, jobs, "texts")
-        finally:
-            ctx.close()
-
-    @property
-    def journaled(self) -> list[Call]:
-        journal = RowJournal(self.entry.path / JOURNAL, Call)
-        try:
-            return list(journal.rows())
-        finally:
-            journal.close()
 
 
 @pytest.fixture
@@ -211,13 +116,6 @@ def test_every_call_has_a_seed_of_its_own(
 def test_killed_after_any_call_gives_the_same(
     tmp_path: Path, plain: tuple[Outcome[Trajectory], list[Call]], width: int
 ) -> None:
-    def die(at: int) -> Callable[[int], None]:
-        def after(answers: int) -> None:
-            if answers == at:
-                raise Killed
-
-        return after
-
     outcome, calls = plain
     for k in range(1, len(calls) + 1):
         bench = Bench(tmp_path / str(k))
@@ -259,15 +157,9 @@ def test_several_at_once_and_what_they_act_on_survive_a_kill(tmp_path: Path) -> 
         acted.append(drawn.text)
         return {"acted": f"<{drawn.text}>"}
 
-    def die(at: int) -> Callable[[int], None]:
-        def after(answers: int) -> None:
-            if answers == at:
-                raise Killed
-
-        return after
-
     whole = Bench(tmp_path / "whole").run({"j": job}, Slots(3, random.Random(0)))
-    assert len(acted) == 6 and whole.calls == {"turn0": 3, "turn1": 3, "last": 1}
+    assert len(acted) == 6
+    assert whole.calls == {"turn0": 3, "turn1": 3, "last": 1}
     for k in range(1, 7):
         bench = Bench(tmp_path / str(k))
         acted.clear()
