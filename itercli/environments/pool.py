@@ -113,7 +113,9 @@ class Worlds:
         if (live.task, live.actions) == (task_id, path):
             return live
         known = self._snapshots.get((task_id, path))
-        if known is not None and live.task == task_id:
+        if known is not None:
+            if live.task != task_id:  # another task, or one that is over
+                self._reset(live, task_id, task)
             self._call(live, lambda: live.world.restore(known[0]))
             live.actions, live.score = path, known[1]
             self.counts["restores"] += 1

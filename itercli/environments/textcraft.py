@@ -81,13 +81,13 @@ class TextCraftWorld(Environment):
         self.inventory: dict[str, int] = {}
 
     def reset(self, task: Task) -> str:
-        goal, seed = task.get("goal"), task.get("seed", 0)
+        goal, seed = str(task.get("goal")), task.get("seed", 0)
         if goal not in self.rules.recipes:
             raise EnvironmentFailed(
                 f"textcraft: the goal {goal!r} is not among the {len(self.rules.recipes)} items that can be "
                 f"crafted; name one like 'minecraft:oak_door', or take tasks from the source textcraft"
             )
-        self.goal, self.inventory = str(goal), {}
+        self.goal, self.inventory = goal, {}
         # Seeded by text: the same everywhere, whatever PYTHONHASHSEED is.
         rng = random.Random(f"textcraft/{goal}/{seed}")
         useful = self.rules.below(self.goal)

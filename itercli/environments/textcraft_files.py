@@ -68,9 +68,7 @@ def load_rules(folder: Path) -> Rules:
                 continue
             output, count = data["result"]["item"], data["result"].get("count", 1)
         except (ValueError, KeyError, TypeError) as error:
-            raise EnvironmentFailed(
-                f"{path}: not a recipe ({error!r}); install it anew: {INSTALL}"
-            ) from error
+            raise EnvironmentFailed(f"{path}: no recipe ({error!r}); install it anew: {INSTALL}") from error
         items |= {output, *(name for name, is_kind in needs if not is_kind)}
         ingredients = tuple(Ingredient(name, n, is_kind) for (name, is_kind), n in needs.items())
         if len(ingredients) == 1 and ingredients[0].name.endswith("_block"):

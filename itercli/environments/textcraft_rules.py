@@ -118,6 +118,8 @@ class Rules:
         known: dict[str, int] = {}
 
         def depth(name: str) -> int:
+            if name in self.kinds:
+                return min(depth(item) for item in self.kinds[name])
             if name not in known:
                 ways = (1 + max(depth(i.name) for i in r.ingredients) for r in self.ways(name))
                 known[name] = min(ways, default=0)
