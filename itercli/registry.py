@@ -53,6 +53,7 @@ BUILTIN = (
     "itercli.training.classifiers",
     "itercli.training.preference",
     "itercli.environments.textcraft",
+    "itercli.environments.scienceworld",
     "itercli.verifiers.verilog",
     "itercli.verifiers.text_scorers",
     "itercli.verifiers.sentiment",
@@ -65,6 +66,7 @@ BUILTIN = (
     "itercli.data.longgen",
     "itercli.data.longbench_write",
     "itercli.data.textcraft",
+    "itercli.data.scienceworld",
     "itercli.papers.itertl",
     "itercli.papers.self_lengthen.propose",
     "itercli.papers.self_lengthen.respond",
@@ -74,6 +76,10 @@ BUILTIN = (
     "itercli.papers.self_lengthen.limits",
     "itercli.papers.upo.choose",
     "itercli.papers.upo.noise",
+    "itercli.papers.agent_r.judge",
+    "itercli.papers.agent_r.revise",
+    "itercli.papers.agent_r.mix",
+    "itercli.papers.agent_r.recovery",
 )
 
 

@@ -1,0 +1,165 @@
+"""Stage `agent_r.judge`: pairs of paths, and at which step the bad ones go wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from itercli.papers.agent_r.pairs import Pair, PairRule, paths, reaches
+from itercli.papers.agent_r.verdicts import SLOTS, WORDING, WORDS, Word, question, read
+from itercli.records import Call, Tree
+from itercli.registry import register
+from itercli.stages.base import Link, ModelLink, StageContext
+from itercli.stages.jobs import Ask, JobStage, Reject, Steps
+
+
+@register("stage", "agent_r.judge")
+class Judge(PairRule, JobStage):
+    """Chooses pairs and judges the steps of their bad paths, from the first until one is bad.
+
+    Gives the trees again: `meta["pairs"]` holds [good leaf, bad leaf] of each pair, `meta["alpha"]`
+    what good means, and the `info["judgement"]` of a step that was judged its verdict, the reasons,
+    and whether the bad path ends here. A verdict depends on the path up to the step alone, so
+    a step that several bad paths share is judged once.
+    """
+
+    OUTPUT = "trees"
+
+    uses: Literal["agent_r.judge"] = "agent_r.judge"
+    of: str = Field(description="The stage with the search trees.")
+    judge: Literal["actor", "none", "tree"] = Field(
+        "actor",
+        description="actor: `role` judges. none: bad paths stay whole (direct revision). tree: no model; "
+        "bad is the first step below which the search found no good end.",
+    )
+    role: str | None = Field(None, description="Who judges: the actor itself in the paper.")
+    unreadable: Literal["bad", "uncertain"] = Field(
+        "bad", description="What an answer without a verdict counts as; the released code takes it as bad."
+    )
+    wording: str = Field(WORDING, description="Question, with {task}, {log}, {action} and {observation}.")
+    temperature: float = Field(0.0, ge=0, description="Softmax temperature; 0 is greedy.")
+    max_new_tokens: int = Field(512, ge=1, description="Token budget of an answer.")
+
+    @field_validator("wording")
+    @classmethod
+    def _shows_the_action(cls, wording: str) -> str:
+        if "{action}" not in wording:
+            raise ValueError(f"the question has to show the {{action}}; its slots are {', '.join(SLOTS)}")
+        return wording
+
+    def links(self, name: str) -> list[Link]:
+        return [Link("of", self.of, ("trees",), "of")]
+
+    def model_links(self) -> list[ModelLink]:
+        return [ModelLink("policy", self.role, "current")] if self.judge == "actor" and self.role else []
+
+    def key_params(self) -> dict[str, Any]:
+        params = super().key_params()
+        unused = () if self.judge == "actor" else ("sampler", "wording", "unreadable", "temperature")
+        for field in ("of", "role", *unused):
+            del params[field]
+        return params
+
+    def check(self) -> list[tuple[str, ...]]:
+        if self.judge == "actor" and self.role is None:
+            return [("role", "nobody judges", "a role, or judge: none or tree")]
+        return []
+
+    def run(self, ctx: StageContext) -> None:
+        trees = {f"{t.prompt_id}#{t.index}": t for a in ctx.inputs["of"] for t in a.rows(Tree)}
+        alpha = self.threshold(ctx.iteration)
+        counts: Counter[str] = Counter(trees=len(trees))
+        rows: dict[str, Tree] = {}
+        chosen: dict[str, list[Pair]] = {}
+        for name, tree in trees.items():
+            chosen[name], found = self.pairs(tree, alpha, ctx.seed)
+            counts += found
+            counts["trees_without_pairs"] += not chosen[name]
+            known = _by_search(tree, chosen[name], alpha) if self.judge == "tree" else {}
+            rows[name] = _judged(tree, chosen[name], alpha, known)
+        if self.judge == "actor":
+            jobs = {
+                name: lambda reject, name=name: self._job(trees[name], chosen[name], alpha, reject)
+                for name in trees
+                if chosen[name]
+            }
+            made = self.run_jobs(ctx, jobs, "trees")
+            rows = {
+                name: tree
+                for name, tree in (rows | made.rows).items()
+                if name not in jobs or name in made.rows
+            }
+            counts.update(made.counts)
+        mix = verdicts(rows.values())
+        counts.update({f"verdict_{word}": mix[word] for word in WORDS})
+        total = mix.total()
+        ctx.finish_metrics(
+            {"alpha": alpha, "pairs": counts["pairs"], "trees_with_pairs": sum(map(bool, chosen.values()))}
+            | ({f"verdict_{word}": mix[word] / total for word in WORDS} if total else {})
+        )
+        ctx.finish_rows(Tree, iter(rows.values()), **counts)
+
+    def _job(self, tree: Tree, pairs: list[Pair], alpha: float, reject: Reject) -> Steps[Tree]:
+        """Judge the next step of all bad paths at once, until each has gone wrong or is over."""
+        open_paths = {pair.bad.leaf: pair.bad for pair in pairs}
+        known: dict[int, dict[str, Any]] = {}
+        depth = 0
+        while open_paths:
+            steps = {path.nodes[depth]: path.turns[: depth + 1] for path in open_paths.values()}
+            calls: list[Call] = yield tuple(
+                Ask("judge", question(self.wording, tree, turns), self.params()) for turns in steps.values()
+            )
+            for node, call in zip(steps, calls, strict=True):
+                known[node] = self._verdict(call, reject)
+            depth += 1
+            open_paths = {
+                leaf: path
+                for leaf, path in open_paths.items()
+                if depth < len(path.nodes) and not known[path.nodes[depth - 1]]["bad"]
+            }
+        return _judged(tree, pairs, alpha, known)
+
+    def _verdict(self, call: Call, reject: Reject) -> dict[str, Any]:
+        word, reason = read(call.completion)
+        if word == "unreadable":
+            reject("no answer" if call.finish == "error" else "no verdict")
+        counts_as = self.unreadable if word == "unreadable" else word
+        return {"verdict": word, "reason": reason, "bad": counts_as == "bad"}
+
+
+def _by_search(tree: Tree, pairs: Iterable[Pair], alpha: float) -> dict[int, dict[str, Any]]:
+    """Verdicts of the search: steps from which it reached a good end are good."""
+    hopeful = {node for path in paths(tree) if reaches(path.score, alpha) for node in path.nodes}
+    known: dict[int, dict[str, Any]] = {}
+    for pair in pairs:
+        for node in pair.bad.nodes:
+            bad = node not in hopeful
+            known[node] = {"verdict": "bad" if bad else "good", "reason": "", "bad": bad}
+            if bad:
+                break
+    return known
+
+
+def _judged(tree: Tree, pairs: Iterable[Pair], alpha: float, known: Mapping[int, dict[str, Any]]) -> Tree:
+    """The tree with its pairs and verdicts."""
+    nodes = [
+        node.model_copy(
+            update={
+                "turn": node.turn.model_copy(update={"info": node.turn.info | {"judgement": known[node.id]}})
+            }
+        )
+        if node.turn and node.id in known
+        else node
+        for node in tree.nodes
+    ]
+    named = [[pair.good.leaf, pair.bad.leaf] for pair in pairs]
+    return tree.model_copy(update={"nodes": nodes, "meta": tree.meta | {"alpha": alpha, "pairs": named}})
+
+
+def verdicts(trees: Iterable[Tree]) -> Counter[Word]:
+    """Verdicts of all steps that were judged."""
+    infos = (node.turn.info for tree in trees for node in tree.nodes if node.turn)
+    return Counter(info["judgement"]["verdict"] for info in infos if "judgement" in info)

@@ -1,0 +1,130 @@
+"""Good and bad paths of a search tree, and which of them make a pair."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from itertools import product
+
+from pydantic import BaseModel, Field
+
+from itercli.recipe.seeds import seed_for
+from itercli.records import Tree, Turn
+
+NEAR = 1e-9  # scores are sums of fractions
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """From the first action to an end of the search.
+
+    Attributes:
+        nodes: Ids of the nodes, without the root.
+        turns: One for each node.
+    """
+
+    nodes: tuple[int, ...]
+    turns: tuple[Turn, ...]
+
+    @property
+    def score(self) -> float:
+        """The environment's score at the end, in [0, 1]."""
+        return self.turns[-1].score
+
+    @property
+    def leaf(self) -> int:
+        """Id of the last node."""
+        return self.nodes[-1]
+
+    def shared(self, other: Path) -> int:
+        """Number of steps, from the first, that both have in common."""
+        same = (a == b for a, b in zip(self.nodes, other.nodes, strict=False))
+        return next((n for n, equal in enumerate(same) if not equal), min(len(self.nodes), len(other.nodes)))
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A good path and a bad one of one tree."""
+
+    good: Path
+    bad: Path
+
+
+class PairRule(BaseModel):
+    """Options that say which two leaves make a pair (Agent-R, section 3.1).
+
+    Every two leaves of a tree are looked at, as in the released code: their common ancestor is
+    where the bad path begins.
+    """
+
+    alpha: tuple[float, ...] = Field(
+        (0.5, 0.7, 1.0),
+        min_length=1,
+        description="A good path scores more than this, by iteration (the last goes on); at 1.0: reaches it.",
+    )
+    beta: float = Field(0.2, ge=0, description="A good path scores more than the bad one by more than this.")
+    max_pairs: int | None = Field(None, ge=1, description="Pairs of a tree at most, drawn at random.")
+
+    def threshold(self, iteration: int) -> float:
+        """Alpha of an iteration (from 1)."""
+        return self.alpha[min(max(iteration, 1), len(self.alpha)) - 1]
+
+    def pairs(self, tree: Tree, alpha: float, seed: int) -> tuple[list[Pair], Counter[str]]:
+        """Pairs of a tree by the ids of their leaves, and why others are none.
+
+        Returns:
+            The pairs, and counts: "pairs", "dropped_not_good_enough" (alpha), "dropped_too_close"
+            (beta), "dropped_over_cap".
+        """
+        found: list[Pair] = []
+        counts: Counter[str] = Counter()
+        ends = paths(tree)
+        for good, bad in product(ends, ends):
+            if good.score - bad.score <= NEAR:
+                continue
+            if not reaches(good.score, alpha):
+                counts["dropped_not_good_enough"] += 1
+            elif good.score - bad.score <= self.beta + NEAR:
+                counts["dropped_too_close"] += 1
+            else:
+                found.append(Pair(good, bad))
+        if self.max_pairs is not None and len(found) > self.max_pairs:
+            counts["dropped_over_cap"] = len(found) - self.max_pairs
+            rng = random.Random(seed_for(seed, "pairs", *tree.key))
+            found = [found[i] for i in sorted(rng.sample(range(len(found)), self.max_pairs))]
+        counts["pairs"] = len(found)
+        return found, counts
+
+
+def reaches(score: float, alpha: float) -> bool:
+    """Whether a path is good: above alpha, but a full score is enough where alpha is one."""
+    return score >= 1 - NEAR if alpha >= 1 else score > alpha + NEAR
+
+
+def paths(tree: Tree) -> list[Path]:
+    """The tree's finished paths, in the order of their leaves.
+
+    Nodes that the search has not gone on from have no final score, and an environment that
+    failed says nothing about the actions: both are left out.
+    """
+    inner = {node.parent for node in tree.nodes}
+    return [
+        path_to(tree, node.id)
+        for node in tree.nodes
+        if node.terminal and node.turn and node.id not in inner and "error" not in node.turn.info
+    ]
+
+
+def path_to(tree: Tree, leaf: int) -> Path:
+    """The path that ends in a node."""
+    nodes: list[int] = []
+    turns: list[Turn] = []
+    at: int | None = leaf
+    while at is not None:
+        node = tree.nodes[at]
+        if node.turn is not None:
+            nodes.append(node.id)
+            turns.append(node.turn)
+        at = node.parent
+    return Path(tuple(reversed(nodes)), tuple(reversed(turns)))
