@@ -133,6 +133,10 @@ class ActingStage(JobStage):
         del params["prompts"], params["role"]
         return params
 
+    def fingerprint(self) -> dict[str, Any]:
+        found = {spec.NAME: spec.fingerprint() for spec in self.environment}
+        return {name: what for name, what in found.items() if what}
+
     def check(self) -> list[tuple[str, str, str]]:
         names = [spec.NAME for spec in self.environment]
         if twice := [name for name, times in Counter(names).items() if times > 1]:
