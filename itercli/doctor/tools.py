@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from itercli.doctor import Check
+from itercli.environments.scienceworld_jvm import find_java
 
 _INSTALL = "scripts/setup.sh gets it without root; else apt install iverilog, brew install icarus-verilog"
 _ENVIRONMENT = (
@@ -24,6 +25,8 @@ _ENVIRONMENT = (
     "ITER_CACHE",
     "ITER_TOOLS",
     "ITER_SANDBOX",
+    "JAVA_HOME",
+    "JAVA_TOOL_OPTIONS",
 )
 
 
@@ -31,6 +34,7 @@ def checks() -> Iterator[Check]:
     """External programs and the sandbox."""
     for name in ("iverilog", "vvp"):
         yield check_tool(name)
+    yield check_java()
     yield check_sandbox()
 
 
@@ -63,6 +67,23 @@ def check_tool(name: str) -> Check:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return Check("tools", name, "warn", f"{path} does not start: {last}", _INSTALL)
     return Check("tools", name, "ok", f"{version[1]} ({path})")
+
+
+def check_java() -> Check:
+    """Whether there is the Java that ScienceWorld needs, and starts."""
+    fix = "apt install default-jre-headless, brew install openjdk"
+    java = find_java()
+    if java is None:
+        return Check("tools", "java", "ok", f"not here; only ScienceWorld needs it ({fix})")
+    try:
+        done = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check("tools", "java", "warn", f"{java} does not start: {error}", fix)
+    version = re.search(r'version "([^"]+)"', done.stderr)
+    if version is None:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return Check("tools", "java", "warn", f"{java} does not start: {last}", fix)
+    return Check("tools", "java", "ok", f"{version[1]} ({java})")
 
 
 def check_sandbox() -> Check:
