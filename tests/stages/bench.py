@@ -87,7 +87,8 @@ class Slots:
 class Bench:
     """Runs jobs or whole stages on a real journal, attempt by attempt."""
 
-    def __init__(self, path: Path, kind: str = "trajectories") -> None:
+    def __init__(self, path: Path, kind: str = "trajectories", shared: dict[str, Any] | None = None) -> None:
+        self.shared = {} if shared is None else shared
         self.entry = Store(path).entry(kind, "k")
         self.entry.path.mkdir(parents=True)
         self.stop = threading.Event()
@@ -106,7 +107,7 @@ class Bench:
 
     def stage(self, stage: Stage, sampler: Slots, record: type[R], **inputs: list[Any]) -> list[R]:
         """Run a stage on rows by slot; gives the rows that it made."""
-        with self._context(sampler, {"policy": POLICY}) as ctx:
+        with self._context(sampler, {"policy": POLICY}) as ctx:  # looked up now: tests replace it
             ctx.inputs = {slot: [Rows(rows, f"before/{slot}")] for slot, rows in inputs.items()}
             stage.run(ctx)
             self.counts = ctx.counts
@@ -116,7 +117,7 @@ class Bench:
     def _context(self, sampler: Slots, models: Mapping[str, ModelRef]) -> Iterator[Context]:
         ctx = Context(
             name="iteration-01/extend", iteration=1, seed=SEED, entry=self.entry, inputs={},
-            models=dict(models), shared={}, stop=self.stop, send=self.messages.append,
+            models=dict(models), shared=self.shared, stop=self.stop, send=self.messages.append,
         )  # fmt: skip
         make_shared = ctx.shared
         ctx.shared = lambda key, make: (  # type: ignore[assignment, method-assign]
