@@ -12,6 +12,8 @@ import yaml
 
 from itercli import registry
 from itercli.cli.main import COMMANDS
+from itercli.environments.base import Step
+from itercli.environments.pool import Worlds
 from itercli.recipe.compose import compose_recipe
 from itercli.recipe.plan import build_plan
 from itercli.recipe.schema import check
@@ -51,6 +53,19 @@ def test_plug_in_of_the_page_registers(tmp_path: Path) -> None:
     scorer = registry.find("scorer", "brevity")
     assert scorer is not None
     assert scorer.model_validate({"limit": 3}).SOURCE_DIGEST
+
+
+def test_environment_of_the_page_plays(tmp_path: Path) -> None:
+    (code,) = blocks(ROOT / "docs" / "environments.md", "python")
+    path = tmp_path / "countdown.py"
+    path.write_text(code)
+    registry.load_plugin(path)
+    countdown = registry.find("environment", "countdown")
+    assert countdown is not None
+    worlds = Worlds(countdown(instances=1))  # type: ignore[arg-type]
+    assert worlds.play("a", {"start": 4}, ["3"]) == Step("1 left", 0.75, 0.75)
+    assert worlds.play("a", {"start": 4}, ["3", "2"]) == Step("0 left", 0.25, 1.0, done=True)
+    assert worlds.play("a", {"start": 4}, ["3", "five"]).score == 0.75
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -11,7 +11,7 @@ import pytest
 from itercli.data.textcraft import TextCraftTasks, split_goals
 from itercli.environments.pool import Worlds
 from itercli.environments.textcraft import TextCraft
-from itercli.environments.textcraft_files import load_rules, recipe_folder
+from itercli.environments.textcraft_files import load_rules, recipe_digest, recipe_folder
 from itercli.recipe.errors import RecipeError
 from itercli.recipe.plan import build_plan
 from itercli.recipe.schema import check
@@ -63,14 +63,24 @@ def test_prompts_say_the_task_and_their_reference_solves_it() -> None:
         assert worlds.play(prompt.id, prompt.meta["task"], actions).score == 1.0
 
 
-def test_a_plan_without_the_recipe_files_says_how_to_get_them(
+def test_a_plan_knows_the_recipe_files_and_says_how_to_get_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     model = {"path": "tiny-rtl"}
-    tasks = {"uses": "prompts", "source": {"name": "textcraft"}}
-    raw = {"name": "crafts", "model": model, "roles": {"policy": model}, "before": {"tasks": tasks}}
+    act = {"uses": "rollout", "role": "policy", "prompts": "tasks", "environment": "textcraft"}
+    raw = {
+        "name": "crafts",
+        "model": model,
+        "roles": {"policy": model},
+        "sampler": {"name": "transformers"},
+        "before": {"tasks": {"uses": "prompts", "source": "textcraft"}},
+        "loop": {"act": act},
+    }
     recipe = check(raw, base=tmp_path)
-    assert len(build_plan(recipe).nodes["before/tasks"].key) > 8
+    nodes = build_plan(recipe).nodes
+    files = {"recipes": recipe_digest(recipe_folder())}
+    assert nodes["before/tasks"].ingredients["fingerprint"] == files
+    assert nodes["iteration-01/act"].ingredients["fingerprint"] == {"textcraft": files}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RecipeError, match=r"before\.tasks.*pip install 'itercli\[textcraft\]'"):
         build_plan(recipe)
