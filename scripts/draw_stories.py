@@ -53,9 +53,7 @@ def main() -> int:
         recipe.write_text(RECIPE.replace("LIMIT", str(args.prompts)).replace("n: N", f"n: {args.n}"))
         runs = args.runs or Path(scratch) / "runs"
         options = ["--runs", str(runs), "--name", "draw_stories"]
-        subprocess.run(
-            [sys.executable, "-m", "itercli", "run", f"recipe={recipe}", *options], check=True
-        )
+        subprocess.run([sys.executable, "-m", "itercli", "run", f"recipe={recipe}", *options], check=True)
         rows = list(read_rows(runs / "draw_stories/before/answers/rows.parquet", Trajectory))
     answers: dict[str, list[str]] = {}
     for row in rows:

@@ -26,13 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--passed", dest="passed", action="store_true", default=None, help="only right answers"
     )
     parser.add_argument(
-        "--outcome", metavar="X", help="only this outcome, for example syntax; of pairs, this reason"
+        "--outcome",
+        metavar="X",
+        help="only this outcome, for example syntax; of pairs, this reason; of episodes, what ended them",
     )
     parser.add_argument(
         "--prompt", metavar="ID", help="only prompts whose id holds this text, or fits this glob"
     )
     parser.add_argument("-n", "--limit", type=_count, default=5, metavar="N", help="how many to show (5)")
     parser.add_argument("--offset", type=_count, default=0, metavar="N", help="how many to pass over (0)")
+    parser.add_argument("--tree", action="store_true", help="draw search trees whole")
     parser.add_argument("--full", action="store_true", help="whole texts, however long")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     add_runs_argument(parser)
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from itercli.report.runs import lookup
     from itercli.report.samples import Query, choose, page
 
-    query = Query(args.passed, args.outcome, args.prompt, args.limit, args.offset)
+    query = Query(args.passed, args.outcome, args.prompt, args.limit, args.offset, args.tree)
     try:
         found = lookup(args.runs, args.run_name)
         node = choose(found, stage=args.stage, iteration=args.iteration, judged=query.judges)
@@ -64,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a model's Unicode on a terminal that has none
     console = Console(highlight=False)
-    show_page(console, result, found.name, offset=args.offset, lines=None if args.full else LINES)
+    lines = None if args.full else LINES
+    show_page(console, result, found.name, offset=args.offset, lines=lines, trees=args.tree)
     if not result.samples:
         behind = f", --offset {args.offset} is behind them" if result.matched and args.offset else ""
         print(f"\n{result.matched} rows match{behind}")

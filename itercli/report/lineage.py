@@ -112,7 +112,7 @@ def _drawn(node: str, by_node: dict[str, StageView]) -> list[str]:
                 continue
             visited.add(i)
             kind = by_node[i].place["kind"]
-            if kind == "trajectories":
+            if kind in ("trajectories", "episodes", "trees"):
                 seen.append(i)
             elif kind == "prompts":
                 prompts.append(i)

@@ -6,24 +6,28 @@ import json
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.rule import Rule
 from rich.text import Text
 
+from itercli.report.blocks import block, messages, rule
+from itercli.report.episode_view import ending, show_episode
 from itercli.report.extension_view import grew_in_steps, growth, show_steps
 from itercli.report.pair_view import decision, show_pair
 from itercli.report.samples import Page
-from itercli.report.text import clean, clip, first_line
+from itercli.report.text import clean, first_line
+from itercli.report.tree_view import show_tree, summary
 
 LINES = 40
 FACT = 100  # characters of a fact about a completion
 
 
-def show_page(console: Console, page: Page, run: str, *, offset: int, lines: int | None = LINES) -> None:
+def show_page(
+    console: Console, page: Page, run: str, *, offset: int, lines: int | None = LINES, trees: bool = False
+) -> None:
     """Print a page of samples.
 
     Args:
         lines: Lines of each text that are shown; None for all.
+        trees: Draw search trees whole.
     """
     calls = any(sample.get("step") for sample in page.samples)
     kind = "calls" if calls else page.kind
@@ -41,6 +45,12 @@ def show_page(console: Console, page: Page, run: str, *, offset: int, lines: int
             _example(console, sample["example"], lines)
         elif "pair" in sample:
             _pair(console, sample["pair"], lines)
+        elif "episode" in sample:
+            _head(console, sample["episode"], ending(sample["episode"]))
+            show_episode(console, sample["episode"], lines)
+        elif "tree" in sample:
+            _head(console, sample["tree"], summary(sample["tree"]))
+            show_tree(console, sample["tree"], lines, drawn=trees)
         else:
             _sample(console, sample, lines)
     if page.samples:
@@ -59,7 +69,7 @@ def _sample(console: Console, sample: dict[str, Any], lines: int | None) -> None
     if sample["value"] is not None:
         head.append("  ")
         head.append_text(_verdict(sample))
-    _rule(console, head)
+    rule(console, head)
     facts = [sample["policy"]]
     if sample["tokens"] is not None:
         cut = ", cut at the limit" if sample["finish"] == "length" else ""
@@ -73,20 +83,20 @@ def _sample(console: Console, sample: dict[str, Any], lines: int | None) -> None
     if any(facts):
         console.print(Text(clean("  ".join(f for f in facts if f)), "dim"))
     if sample["prompt"] is None and sample["step"] is None:  # a call may be what invents the prompt
-        _block(console, "prompt", "(not found in the run's prompts)", lines)
-    _messages(console, sample["prompt"] or [], lines)
+        block(console, "prompt", "(not found in the run's prompts)", lines)
+    messages(console, sample["prompt"] or [], lines)
     if sample["completion"] is None:
         if sample["reference"] is not None:
-            _block(console, "reference", sample["reference"], lines, code=True)
+            block(console, "reference", sample["reference"], lines, code=True)
         return
     if grown:
         show_steps(console, meta, lines)
-    _block(console, "completion", sample["completion"], lines, code=True)
+    block(console, "completion", sample["completion"], lines, code=True)
     answer = sample["answer"]
     if answer is not None and answer.strip() != sample["completion"].strip():
-        _block(console, "extracted answer", answer or "(nothing)", lines, code=True)
+        block(console, "extracted answer", answer or "(nothing)", lines, code=True)
     if sample["message"]:
-        _block(console, "tool", sample["message"], lines)
+        block(console, "tool", sample["message"], lines)
 
 
 def _plain(meta: dict[str, Any]) -> list[str]:
@@ -110,9 +120,9 @@ def _verdict(sample: dict[str, Any]) -> Text:
 def _example(console: Console, row: dict[str, Any], lines: int | None) -> None:
     """A training example; fields that this version doesn't know are shown as they are."""
     row = dict(row)
-    _rule(console, Text(clean(str(row.pop("prompt_id", "example"))), "bold"))
+    rule(console, Text(clean(str(row.pop("prompt_id", "example"))), "bold"))
     if isinstance(row.get("messages"), list):
-        _messages(console, row.pop("messages"), lines)
+        messages(console, row.pop("messages"), lines)
     responses = row.get("responses")
     if isinstance(responses, list):
         del row["responses"]
@@ -122,42 +132,19 @@ def _example(console: Console, row: dict[str, Any], lines: int | None) -> None:
             notes = [f"score {scores[n]:.4g}"] if n < len(scores) else []
             notes += [sources[n]] if n < len(sources) else []
             notes += ["target"] if n == target else []
-            _block(console, f"response {n}: {', '.join(notes)}", response, lines, code=True)
+            block(console, f"response {n}: {', '.join(notes)}", response, lines, code=True)
     for name, value in row.items():
         if value is not None:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            _block(console, name, text, lines, code=True)
+            block(console, name, text, lines, code=True)
 
 
 def _pair(console: Console, row: dict[str, Any], lines: int | None) -> None:
-    head = Text.assemble((clean(str(row.get("prompt_id", "pair"))), "bold"), f" #{row.get('index', 0)}  ")
-    _rule(console, head.append_text(decision(row)))
-    _messages(console, row.get("messages") or [], lines)
+    _head(console, row, decision(row))
+    messages(console, row.get("messages") or [], lines)
     show_pair(console, row, lines)
 
 
-def _messages(console: Console, messages: list[dict[str, Any]], lines: int | None) -> None:
-    for message in messages:
-        _block(console, f"prompt, {message['role']}", message["content"], lines)
-
-
-def _rule(console: Console, title: Text) -> None:
-    title.truncate(console.width - 6, overflow="ellipsis")
-    console.print(Rule(title, align="left", style="dim"))
-
-
-def _block(console: Console, name: str, text: str, lines: int | None, *, code: bool = False) -> None:
-    shown, left = clip(clean(text).strip("\n"), lines)
-    console.print(Text(clean(name), "cyan"))
-    console.print(Padding(_body(console, shown, code), (0, 0, 0, 2), expand=False))
-    if left:
-        console.print(Text(f"  ... {left} more characters, --full shows them", "dim"))
-
-
-def _body(console: Console, text: str, code: bool) -> Any:
-    """Plain text, or Verilog in colours where there are any."""
-    if code and console.color_system and "endmodule" in text:
-        from rich.syntax import Syntax
-
-        return Syntax(text, "verilog", theme="ansi_dark", background_color="default", word_wrap=True)
-    return Text(text.expandtabs(4), overflow="fold")
+def _head(console: Console, row: dict[str, Any], what: Text) -> None:
+    head = Text.assemble((clean(str(row.get("prompt_id", "?"))), "bold"), f" #{row.get('index', 0)}  ")
+    rule(console, head.append_text(what))

@@ -14,7 +14,10 @@ from itercli.report.pair_view import with_means
 from itercli.report.rows import Row, drawn_for, entry_of, prompts_of, stored_rows
 from itercli.report.stages import journal_rows
 
-KINDS = ("prompts", "trajectories", "scores", "examples", "pairs")
+KINDS = ("prompts", "trajectories", "scores", "examples", "pairs", "episodes", "trees")
+TREES = ("trees",)
+# Kinds whose finished rows are given whole, under this name.
+WHOLE = {"examples": "example", "pairs": "pair", "episodes": "episode", "trees": "tree"}
 FIELDS = (
     "prompt_id", "index", "prompt", "reference", "completion", "answer", "value", "passed",
     "outcome", "message", "policy", "tokens", "finish", "seed", "step", "meta",
@@ -30,13 +33,16 @@ class Query:
     prompt: str | None = None
     limit: int = 5
     offset: int = 0
+    trees: bool = False
 
     @property
     def judges(self) -> tuple[str, ...]:
-        """Kinds of rows that can match, where not all can: a pair's outcome is why it was kept or dropped."""
+        """Kinds of rows that can match, where not all can; see `outcome`."""
         if self.passed is not None:
             return ("scores",)
-        return ("scores", "pairs") if self.outcome is not None else ()
+        if self.trees:
+            return TREES
+        return ("scores", "pairs", "episodes") if self.outcome is not None else ()
 
     def matches(self, row: Row) -> bool:
         """Whether a row is wanted."""
@@ -49,8 +55,8 @@ class Query:
 
 
 def outcome(row: Row) -> str | None:
-    """Outcome class of a score, reason of a pair; None of other rows."""
-    found = row.get("outcome", row.get("reason"))
+    """Outcome class of a score, reason of a pair, what ended an episode; None of other rows."""
+    found = row.get("outcome", row.get("reason", row.get("finish") if "turns" in row else None))
     return None if found is None else str(found)
 
 
@@ -61,10 +67,10 @@ class Page:
     Attributes:
         finished: False: the stage is under way or cut off, and its journal was read.
         rows: Rows of the stage so far; `matched` of them fit the query.
-        outcomes: Outcome classes of all rows; of pairs, why they were kept or dropped.
+        outcomes: Outcome classes of all rows, see `outcome`.
         samples: This page's rows, with the fields in `FIELDS` (None: the stage doesn't have it).
-            Rows of an `examples` stage have ``example`` instead, the row as it is, and those of
-            a `pairs` stage ``pair``, the row with its margin and mean probability.
+            Rows of the kinds in `WHOLE` have the row itself instead, a pair's with its margin
+            and mean probability.
     """
 
     node: str
@@ -104,7 +110,7 @@ def choose(run: Run, *, stage: str | None, iteration: int | None, judged: tuple[
     if iteration is not None and not any(p["iteration"] == iteration for p in rowed.values()):
         last = max((p["iteration"] for p in rowed.values()), default=0)
         raise LookupError(f"no iteration {iteration} in {run.name}; there are 0 (before the loop) to {last}")
-    if stage is None and iteration != 0:
+    if stage is None and iteration != 0 and judged != TREES:
         stage = _headline_scores(run, iteration)
     if stage is not None:
         names = {i.partition("/")[2]: None for i in rowed}
@@ -126,15 +132,19 @@ def choose(run: Run, *, stage: str | None, iteration: int | None, judged: tuple[
             raise LookupError(
                 f"stage {stage!r} is not in iteration {iteration}, but in {', '.join(map(str, where))}"
             )
+    if judged == TREES and not any(p["kind"] in judged for p in rowed.values()):
+        searches = ", ".join(stages_with(run, *TREES)) or "none"
+        raise LookupError(f"{stage or 'this run'} has no search trees; stages with trees: {searches}")
     if judged and not any(p["kind"] in judged for p in rowed.values()):
         judges = ", ".join(stages_with(run, "scores")) or "none"
         raise LookupError(f"{stage or 'this iteration'} has no verdicts; score stages: {judges}")
     filled = [i for i in rowed if hasstored_rows(entry_of(run, i))]
-    scored = [i for i in filled if rowed[i]["kind"] == "scores"]
+    scored = [i for i in filled if rowed[i]["kind"] == ("trees" if judged == TREES else "scores")]
     if stage is None and (scored or judged):
         filled = scored
     if not filled:
-        what = f"stage {stage}" if stage else "score stage" if judged else "stage"
+        sort = "search" if judged == TREES else "score stage" if judged else "stage"
+        what = f"stage {stage}" if stage else sort
         there = ", ".join(i for i in nodes if nodes[i]["kind"] in KINDS and hasstored_rows(entry_of(run, i)))
         raise LookupError(
             f"no {what} of {run.name} has rows there yet; there are rows in: {there or 'no stage'}"
@@ -183,11 +193,11 @@ def page(run: Run, node: str, query: Query) -> Page:
             if query.offset < found.matched <= query.offset + query.limit:
                 picked.append(row)
     found.outcomes = dict(outcomes.most_common())
-    if place["kind"] == "examples":
-        found.samples = [{"prompt_id": row.get("prompt_id"), "example": row} for row in picked]
-        return found
-    if place["kind"] == "pairs":
-        found.samples = [{"prompt_id": row.get("prompt_id"), "pair": with_means(row)} for row in picked]
+    whole = WHOLE.get(place["kind"])
+    if whole and (found.finished or place["kind"] not in ("episodes", "trees")):  # else they are calls
+        if place["kind"] == "pairs":
+            picked = [with_means(row) for row in picked]
+        found.samples = [{"prompt_id": row.get("prompt_id"), whole: row} for row in picked]
         return found
     wanted = {prompt_id for row in picked for prompt_id in _prompt_ids(row)}
     prompts = prompts_of(run, node, wanted) if place["kind"] != "prompts" else {}

@@ -45,12 +45,23 @@ class References(Stage):
         answers = {p.id: self._answers(ctx, p) for p in prompts}
         rows = (
             Trajectory(
-                prompt_id=p, index=i, seed=0, completion=text, finish="stop", tokens=0, policy=REFERENCE
+                prompt_id=p,
+                index=i,
+                seed=0,
+                completion=text,
+                finish="stop",
+                tokens=0,
+                policy=self.field or REFERENCE,
             )
             for p, texts in answers.items()
             for i, text in enumerate(texts)
         )
         missing = sum(not texts for texts in answers.values())
+        if self.field is not None and missing == len(answers):
+            raise StageError(
+                f"{ctx.name}: none of {missing} prompts has meta.{self.field}; draw answers with "
+                f"`{{uses: sample, role: policy, prompts: ..., n: 4}}` in its place"
+            )
         ctx.finish_rows(Trajectory, rows, **({"without a reference": missing} if missing else {}))
 
     def _answers(self, ctx: StageContext, prompt: Prompt) -> list[str]:

@@ -19,7 +19,8 @@ def prompt(name: str, reference: str | None = None, **meta: Any) -> Prompt:
 def rows(*prompts: Prompt, **options: Any) -> tuple[list[tuple[str, int, str]], dict[str, int]]:
     ctx = Context({"prompts": prompts})
     References.model_validate({"prompts": "tasks", **options}).run(ctx)  # type: ignore[arg-type]
-    assert all((r.policy, r.finish) == ("reference", "stop") for r in ctx.rows)
+    policy = options.get("field", "reference")
+    assert all((r.policy, r.finish) == (policy, "stop") for r in ctx.rows)
     return [(*r.key, r.completion) for r in ctx.rows], ctx.counts
 
 
@@ -36,3 +37,5 @@ def test_lists_of_answers() -> None:
     for wrong in ("text", [1]):
         with pytest.raises(StageError, match=r"meta.answers of prompt 'a' is no list of texts"):
             rows(prompt("a", answers=wrong), field="answers")
+    with pytest.raises(StageError, match=r"none of 1 prompts has meta.answers; draw answers"):
+        rows(prompt("a", "x"), field="answers")
