@@ -58,6 +58,7 @@ BUILTIN = (
     "itercli.verifiers.text_scorers",
     "itercli.verifiers.sentiment",
     "itercli.data.sources",
+    "itercli.data.several",
     "itercli.data.rtl_tasks",
     "itercli.data.verilogeval",
     "itercli.data.rtlcoder",

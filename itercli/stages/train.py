@@ -44,6 +44,9 @@ class Train(Stage):
     data_scope: Literal["current", "all"] = Field(
         "current", description="Examples of this iteration, or of all iterations so far."
     )
+    epochs: tuple[float, ...] = Field(
+        (), description="Epochs by iteration, the last for all further ones; empty: training.epochs."
+    )
     on_empty: Literal["fail", "skip", "reuse"] = Field(
         "fail",
         description="No examples: stop the run, keep the model as it is, or train on the last iteration's.",
@@ -74,12 +77,16 @@ class Train(Stage):
     def key_params(self) -> dict[str, Any]:
         # Which artifacts and models these choices lead to is in the inputs' keys.
         params = super().key_params()
-        for field in ("examples", "role", "init_from", "data_scope"):
+        for field in ("examples", "role", "init_from", "data_scope", "epochs"):
             del params[field]
+        if self.epochs:
+            params["epochs"] = self.epochs
         return params
 
     def check(self) -> list[tuple[str, ...]]:
         problems = list(self.method.check(self.training))
+        if any(epochs <= 0 for epochs in self.epochs):
+            problems.append(("epochs", "an iteration would train for no epoch", "numbers above 0"))
         uses = self.method.USES_REFERENCE
         if uses and self.reference == "none":
             problems.append(
@@ -101,6 +108,13 @@ class Train(Stage):
                 )
             )
         return problems
+
+    def _training(self, iteration: int) -> TrainingSpec:
+        """Optimisation in an iteration."""
+        if not self.epochs:
+            return self.training
+        epochs = self.epochs[min(max(iteration, 1), len(self.epochs)) - 1]
+        return self.training.model_copy(update={"epochs": epochs})
 
     def run(self, ctx: StageContext) -> None:
         record = self.method.EXAMPLES
@@ -126,7 +140,7 @@ class Train(Stage):
             examples=examples,
             start=start,
             reference=ctx.models.get("reference"),
-            training=self.training,
+            training=self._training(ctx.iteration),
             seed=ctx.seed,
             work=ctx.work,
             out=out,

@@ -51,7 +51,7 @@ def test_every_shipped_scale_composes_validates_and_plans(recipe: str, scale: st
     for role, root in plan.roots.items():
         path = raw["roles"][role]["path"]
         assert root.source != "absent" or any(f"{path} is not here yet" in note for note in plan.notes)
-    drawing = next(name for name in ("sample", "respond") if name in raw["loop"])
+    drawing = next(name for name in ("sample", "respond", "rollout") if name in raw["loop"])
     own, _ = planned([*overrides, "model=tiny-rtl", "trainer=lora", f"loop.{drawing}.n=7"])
     assert own["model"]["path"] == "tiny-rtl"  # the shell beats the scale
     assert (own["training"]["tuning"], own["loop"][drawing]["n"]) == ("lora", 7)
