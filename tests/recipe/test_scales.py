@@ -52,9 +52,10 @@ def test_every_shipped_scale_composes_validates_and_plans(recipe: str, scale: st
         path = raw["roles"][role]["path"]
         assert root.source != "absent" or any(f"{path} is not here yet" in note for note in plan.notes)
     drawing = next(name for name in ("sample", "respond", "rollout") if name in raw["loop"])
-    own, _ = planned([*overrides, "model=tiny-rtl", "trainer=lora", f"loop.{drawing}.n=7"])
+    option = "max_turns" if drawing == "rollout" else "n"
+    own, _ = planned([*overrides, "model=tiny-rtl", "trainer=lora", f"loop.{drawing}.{option}=7"])
     assert own["model"]["path"] == "tiny-rtl"  # the shell beats the scale
-    assert (own["training"]["tuning"], own["loop"][drawing]["n"]) == ("lora", 7)
+    assert (own["training"]["tuning"], own["loop"][drawing][option]) == ("lora", 7)
     assert own["loop"]["evaluate"] == raw["loop"]["evaluate"]
 
 
