@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from itercli.environments.scienceworld_jvm import Jvm
+from itercli.environments.scienceworld_jvm import Jvm, Simulator
 
 TABLE = Path(__file__).parent.parent / "itercli/data/scienceworld_tasks.json"
 
@@ -21,14 +21,15 @@ def main() -> None:
     from scienceworld.constants import TASKS
 
     jvm = Jvm(heap_mb=512)
-    simulator = jvm.simulator()
+    simulator = Simulator(jvm)
     rows = []
     for task in TASKS:
         name = task["task_name"]
-        simulator.load(name, 0, "easy", False)
-        asked = (simulator.getVariationsTrain, simulator.getVariationsDev, simulator.getVariationsTest)
-        train, dev, test = splits = [jvm.call(ask) for ask in asked]
-        assert train + dev + test == list(range(simulator.getTaskMaxVariations(name))), name
+        simulator.call("load", name, 0, "easy", False)
+        train, dev, test = splits = [
+            simulator.call(f"getVariations{split}") for split in ("Train", "Dev", "Test")
+        ]
+        assert train + dev + test == list(range(simulator.call("getTaskMaxVariations", name))), name
         sizes = dict(zip(("train", "dev", "test"), map(len, splits), strict=True))
         title = f"{task['topic']}: {task['task']}"
         rows.append({"id": task["task_id"], "name": name, "title": title, "variations": sizes})

@@ -23,7 +23,7 @@ from itercli.environments.base import (
     Task,
 )
 from itercli.environments.scienceworld_actions import snap
-from itercli.environments.scienceworld_jvm import Jvm, require
+from itercli.environments.scienceworld_jvm import Jvm, Simulator, require
 from itercli.registry import how, register
 
 SIMPLIFICATIONS = (
@@ -78,7 +78,7 @@ class ScienceWorldSpec(EnvironmentSpec):
         return {"scienceworld": version("scienceworld")}
 
     def build(self) -> Environment:
-        return ScienceWorld(self, self.jvm())
+        return ScienceWorld(self, Simulator(self.jvm()))
 
     def jvm(self) -> Jvm:
         """The JVM of all live environments; a new one if there is none or it ended."""
@@ -97,10 +97,8 @@ class ScienceWorldSpec(EnvironmentSpec):
 class ScienceWorld(Environment):
     """A simulator in a JVM."""
 
-    def __init__(self, spec: ScienceWorldSpec, jvm: Jvm) -> None:
-        self._spec, self._jvm = spec, jvm
-        self._simulator = jvm.simulator()
-        self._busy = False
+    def __init__(self, spec: ScienceWorldSpec, simulator: Simulator) -> None:
+        self._spec, self._simulator, self._call = spec, simulator, simulator.call
         self._score = 0.0
         self._done: list[str] = []
 
@@ -140,11 +138,7 @@ class ScienceWorld(Environment):
         return list(self._call("getGoldActionSequence"))
 
     def close(self) -> None:
-        # Closed in the middle of a call it hangs, and only the end of the JVM ends that; what
-        # else lives there is replayed in the next one.
-        if self._busy:
-            self._jvm.stop()
-        self._simulator = None
+        self._simulator.close()
 
     def _load(self, task: Task, gold: bool = False) -> None:
         name, variation = task.get("task"), task.get("variation")
@@ -157,10 +151,3 @@ class ScienceWorld(Environment):
     def _snapped(self, action: str) -> str:
         visible = f"{self._call('freeActionLook')} {self._call('freeActionInventory')}"
         return snap(action, self.valid_actions(), self._done, visible)
-
-    def _call(self, method: str, *args: Any) -> Any:
-        self._busy = True
-        try:
-            return self._jvm.call(lambda: getattr(self._simulator, method)(*args))
-        finally:
-            self._busy = False

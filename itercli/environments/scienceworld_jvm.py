@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,7 +61,7 @@ class Jvm:
 
     def __init__(self, heap_mb: int) -> None:
         java = require()
-        from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+        from py4j.java_gateway import launch_gateway
         from scienceworld.constants import BASEPATH, JAR_PATH
 
         # Options on the command line, not in JAVA_TOOL_OPTIONS, which other programs would obey too.
@@ -75,7 +76,9 @@ class Jvm:
         except (OSError, ValueError) as error:
             raise EnvironmentFailed(f"{java} does not start with {' '.join(options)}: {error}") from error
         self._heap_mb = heap_mb
-        self._gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auth_token=token))
+        self._gateway = _gateway(port, token)
+        self._lock = threading.Lock()
+        self._current: Simulator | None = None
 
     @property
     def pid(self) -> int:
@@ -87,13 +90,11 @@ class Jvm:
         """Whether the process runs."""
         return self._process.poll() is None
 
-    def simulator(self) -> Any:
-        """A new simulator: a proxy of the Java object behind the package's wrapper."""
-        # Each dot asks the JVM too.
-        return self.call(lambda: self._gateway.jvm.scienceworld.runtime.pythonapi.PythonInterface())
+    def ask(self, simulator: Simulator, question: Callable[[Any], Any]) -> Any:
+        """Do something with the JVM on a simulator's behalf.
 
-    def call(self, ask: Callable[[], Any]) -> Any:
-        """Do something that asks the JVM; Java lists, whose items are fetched one by one, come as lists.
+        Args:
+            question: Gets the JVM's name space.
 
         Raises:
             EnvironmentFailed: The simulator raised an exception.
@@ -103,19 +104,89 @@ class Jvm:
         from py4j.protocol import Py4JError, Py4JJavaError
 
         try:
-            answer = ask()
-            return list(answer) if isinstance(answer, JavaList) else answer
+            with self._lock:
+                self._switch(simulator)
+                answer = question(self._gateway.jvm)
+                # Items of a Java list are fetched one by one, which may fail, too.
+                return list(answer) if isinstance(answer, JavaList) else answer
         except Py4JJavaError as error:
             raise EnvironmentFailed(f"ScienceWorld: {error.java_exception}") from error
         except (Py4JError, OSError) as error:
             self.stop()
-            ended = f"exit code {self._process.returncode}"
-            raise EnvironmentDied(
-                f"ScienceWorld's JVM is gone ({ended}); it had heap_mb={self._heap_mb}"
-            ) from error
+            ended = f"exit code {self._process.returncode}, heap_mb={self._heap_mb}"
+            raise EnvironmentDied(f"ScienceWorld's JVM is gone ({ended})") from error
 
     def stop(self) -> None:
         """End the process; simulators hold nothing worth saving."""
         self._process.kill()
         self._process.wait()
+        self._gateway.gateway_client.is_connected = False  # so that freed proxies don't call it
         self._gateway.close()
+
+    def _switch(self, simulator: Simulator) -> None:
+        """Give a simulator its own numbers for new objects.
+
+        The simulator numbers its objects from 1 after each load, but with one counter for all of a
+        JVM: a load elsewhere would make numbers of this one's objects ambiguous, and its scores wrong.
+        """
+        if simulator is self._current:
+            return
+        counter = self._gateway.jvm.util.UniqueIdentifier
+        if self._current is not None:
+            self._current.objects = counter.count()
+        getattr(counter, "count_$eq")(simulator.objects)
+        self._current = simulator
+
+
+class Simulator:
+    """One of a JVM's simulators: a proxy of the Java object behind the package's wrapper.
+
+    Attributes:
+        objects: How many objects it has numbered, while another one is at work.
+    """
+
+    def __init__(self, jvm: Jvm) -> None:
+        self._jvm, self._busy, self.objects = jvm, False, 0
+        self._java = jvm.ask(self, lambda names: names.scienceworld.runtime.pythonapi.PythonInterface())
+
+    def call(self, method: str, *args: str | int | bool) -> Any:
+        """Call a method; see `Jvm.ask` for what it raises."""
+        self._busy = True
+        try:
+            return self._jvm.ask(self, lambda _: getattr(self._java, method)(*args))
+        finally:
+            self._busy = False
+
+    def close(self) -> None:
+        """Free it.
+
+        Closed in the middle of a call it hangs, and only the end of the JVM ends that; what else lives
+        there is replayed in the next one.
+        """
+        if self._busy:
+            self._jvm.stop()
+        self._java = None
+
+
+def _gateway(port: int, token: str) -> Any:
+    """A connection to the JVM that sends nothing twice and reports errors by raising alone.
+
+    py4j's own would repeat a step whose answer was lost, and logs tracebacks to the root logger.
+    """
+    from py4j.java_gateway import GatewayClient, GatewayParameters, JavaGateway
+
+    class Client(GatewayClient):
+        def send_command(self, command: str, retry: bool = True, binary: bool = False) -> str:
+            connection = self._get_connection()
+            try:
+                answer: str = connection.send_command(command)
+            except BaseException:
+                connection.close(False)
+                raise
+            self._give_back_connection(connection)
+            return answer
+
+    parameters = GatewayParameters(port=port, auth_token=token)
+    gateway = JavaGateway(gateway_parameters=parameters)
+    gateway.set_gateway_client(Client(gateway_parameters=parameters))
+    return gateway
