@@ -15,19 +15,17 @@ training short.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import random
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_llama import END, IGNORED, Batch, Size, build_model, build_tokenizer, collate, save, train
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -37,25 +35,13 @@ from itercli.records import Prompt
 from itercli.verifiers.passk import mean_pass_at_k
 from itercli.verifiers.verilog import VerilogVerifier
 
-END, PAD = "<|end|>", "<|pad|>"
-SPECIAL = [PAD, END, "<|user|>", "<|assistant|>", "<|system|>"]
 # Digits one by one, so that unseen numbers are spelled from known pieces; `:0]` and the indent
 # of a line are so frequent that a piece of their own shortens every answer.
 PIECES = r":0\]|\n *| ?[A-Za-z_]+| ?\d| ?[^\sA-Za-z_\d]+|\s+"
-CHAT_TEMPLATE = (
-    "{%- for m in messages -%}"
-    "{{- '<|' + m['role'] + '|>\n' -}}"
-    "{%- if m['role'] == 'assistant' -%}"
-    "{%- generation -%}{{- m['content'] + '<|end|>' -}}{%- endgeneration -%}"
-    "{%- else -%}{{- m['content'] + '<|end|>' -}}{%- endif -%}"
-    "{%- if not loop.last or add_generation_prompt -%}{{- '\n' -}}{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|assistant|>\n' -}}{%- endif -%}"
-)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Size):
     """What determines the model; the defaults built the shipped one.
 
     Attributes:
@@ -66,19 +52,9 @@ class Recipe:
             loop can unlearn.
     """
 
-    seed: int = 0
     bug_rate: float = 0.65
     bug_spread: float = 0.3
     clean_share: float = 0.5
-    steps: int = 2000
-    bf16: bool = True
-    batch: int = 24
-    lr: float = 3e-3
-    vocab: int = 1024
-    hidden: int = 192
-    layers: int = 4
-    heads: int = 3
-    mlp: int = 512
 
 
 def bug_rate_of(template: str, recipe: Recipe) -> float:
@@ -110,151 +86,33 @@ def chat_prompt(tokenizer: PreTrainedTokenizerFast, prompt: Prompt) -> str:
     )
 
 
-def build_tokenizer(texts: Iterator[str], vocab: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with the special tokens and the chat template."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=vocab,
-            special_tokens=SPECIAL,
-            show_progress=False,
-            min_frequency=3,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        ),
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token=END,
-        pad_token=PAD,
-        padding_side="left",
-        additional_special_tokens=SPECIAL[2:],
-        model_max_length=1024,
-        clean_up_tokenization_spaces=False,
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
-
-
-def build_model(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> LlamaForCausalLM:
-    """A randomly initialised Llama with heads of 64, a size that fast attention kernels accept."""
-    torch.manual_seed(recipe.seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=recipe.hidden,
-            intermediate_size=recipe.mlp,
-            num_hidden_layers=recipe.layers,
-            num_attention_heads=recipe.heads,
-            num_key_value_heads=recipe.heads,
-            head_dim=64,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-            initializer_range=0.04,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-
-
-def batches(
-    tokenizer: PreTrainedTokenizerFast, recipe: Recipe
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[Batch]:
     """Endless (input ids, labels); answers are drawn anew each time, prompts carry no loss."""
     rng = random.Random(recipe.seed)
-    rows = [(task, _encode(tokenizer, chat_prompt(tokenizer, prompt))) for task, prompt in pretrain_tasks()]
+    asks = [(task, _encode(tokenizer, chat_prompt(tokenizer, prompt))) for task, prompt in pretrain_tasks()]
     step = 0
     while True:
-        rng.shuffle(rows)
+        rng.shuffle(asks)
         # Rows of like length together: little padding, and the order stays random.
         epoch = []
-        for start in range(0, len(rows), recipe.batch * 16):
-            part = rows[start : start + recipe.batch * 16]
+        for start in range(0, len(asks), recipe.batch * 16):
+            part = asks[start : start + recipe.batch * 16]
             part.sort(key=lambda row: len(row[1]) + len(row[0].code) // 3)
             epoch += [part[i : i + recipe.batch] for i in range(0, len(part), recipe.batch)]
         rng.shuffle(epoch)
         for group in epoch:
             clean = step < recipe.clean_share * recipe.steps
             answers = [task.code if clean else draw_answer(task, recipe, rng) for task, _ in group]
-            yield _collate(
-                [
-                    (ask, _encode(tokenizer, answer + END))
-                    for (_, ask), answer in zip(group, answers, strict=True)
-                ],
-                tokenizer.pad_token_id,
-            )
+            rows = []
+            for (_, ask), answer in zip(group, answers, strict=True):
+                target = _encode(tokenizer, answer + END)
+                rows.append((ask + target, [IGNORED] * len(ask) + target))
+            yield collate(rows, tokenizer.pad_token_id)
             step += 1
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False).input_ids
-
-
-def _collate(rows: list[tuple[list[int], list[int]]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(ask) + len(answer) for ask, answer in rows)
-    ids = torch.full((len(rows), width), pad)
-    labels = torch.full((len(rows), width), -100)
-    for i, (ask, answer) in enumerate(rows):
-        ids[i, : len(ask) + len(answer)] = torch.tensor(ask + answer)
-        labels[i, len(ask) : len(ask) + len(answer)] = torch.tensor(answer)
-    return ids, labels
-
-
-def train(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, minutes: float | None
-) -> int:
-    """AdamW with warm-up and a cosine; returns the steps that were taken."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.95), weight_decay=0.05)
-    started, tokens, model_loss = time.monotonic(), 0, 0.0
-    model.train()
-    data = batches(tokenizer, recipe)
-    for step in range(recipe.steps):
-        warm = min(1.0, (step + 1) / 40)
-        rate = recipe.lr * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        ids, labels = next(data)
-        # Right padding and a causal mask: no answer token ever sees padding, no mask is needed.
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
-            loss = model(input_ids=ids, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        tokens += ids.numel()
-        model_loss = loss.item() if step == 0 else 0.95 * model_loss + 0.05 * loss.item()
-        seconds = time.monotonic() - started
-        if step % 50 == 49:
-            speed = f"{tokens / seconds:.0f} tokens/s, {seconds:.0f} s"
-            print(f"step {step + 1}: loss {model_loss:.3f}, {speed}", flush=True)
-        if minutes is not None and seconds > 60 * minutes:
-            return step + 1
-    return recipe.steps
-
-
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, out: Path) -> None:
-    """Write weights (bf16), config, tokenizer and how they were made."""
-    out.mkdir(parents=True, exist_ok=True)
-    model.generation_config.max_length = None
-    model.to(torch.bfloat16).save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    # Names that transformers 4 and vLLM know too; the rest of the file is about this machine.
-    config = json.loads((out / "tokenizer_config.json").read_text())
-    for key in ("backend", "is_local", "local_files_only", "extra_special_tokens"):
-        config.pop(key, None)
-    config |= {"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": SPECIAL[2:]}
-    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (out / "model.safetensors").chmod(0o644)
-    made_from = asdict(recipe) | {"pretrain_sha256": split_digest("pretrain")}
-    (out / "build.json").write_text(json.dumps(made_from, indent=2) + "\n")
 
 
 @torch.no_grad()
@@ -333,13 +191,14 @@ def main() -> None:
     recipe = replace(defaults, seed=args.seed, steps=args.steps, bug_rate=args.bug_rate, bf16=not args.fp32)
     rng = random.Random(recipe.seed)
     pairs = [(p.messages[0].content, draw_answer(task, recipe, rng)) for task, p in pretrain_tasks()]
-    tokenizer = build_tokenizer((text for pair in pairs for text in pair), recipe.vocab)
+    tokenizer = build_tokenizer((text for pair in pairs for text in pair), recipe.vocab, PIECES)
     model = build_model(tokenizer, recipe)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
     started = time.monotonic()
-    steps = train(model, tokenizer, recipe, args.minutes)
+    steps = train(model, batches(tokenizer, recipe), recipe, args.minutes)
     print(f"{steps} steps in {time.monotonic() - started:.0f} s")
-    save(model, tokenizer, replace(recipe, steps=steps), args.out)
+    sha = split_digest("pretrain")
+    save(model, tokenizer, replace(recipe, steps=steps), args.out, pretrain_sha256=sha)
     if args.eval_prompts:
         for split in ("dev", "test", "test_templates"):
             print(measure(args.out, split, args.eval_prompts, args.temperature, seed=0), flush=True)
