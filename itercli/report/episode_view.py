@@ -30,7 +30,11 @@ def show_episode(console: Console, episode: Row, lines: int | None) -> None:
     """
     meta = episode.get("meta") or {}
     turns = episode.get("turns") or []
-    facts = [str(episode.get("policy", "")), str(meta.get("environment", "")), f"{len(turns)} turns"]
+    facts = [
+        str(episode.get("policy", "")),
+        str(meta.get("environment", "")),
+        f"{len(turns)} turn{'s' * (len(turns) != 1)}",
+    ]
     facts += [f"{meta['given']} of them given"] if meta.get("given") else []
     facts.append(f"{episode.get('tokens', '?')} tokens")
     console.print(Text(clean("  ".join(fact for fact in facts if fact)), "dim"))

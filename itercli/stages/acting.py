@@ -102,7 +102,7 @@ class ActingStage(JobStage):
     role: str = Field(description="Role whose current version acts.")
     prompts: str | dict[str, Any] = Field(description="Tasks: a `prompts` stage, or a source in place.")
     environment: tuple[Environment, ...] = Field(
-        min_length=1, description="One, or a list; each task's meta.environment names its own."
+        description="One, or a list; each task's meta.environment names its own."
     )
     window_turns: int | None = Field(None, ge=1, description="Turns in a prompt at most; the newest stay.")
     window_tokens: int | None = Field(
@@ -141,7 +141,7 @@ class ActingStage(JobStage):
         names = [spec.NAME for spec in self.environment]
         if twice := [name for name, times in Counter(names).items() if times > 1]:
             return [("environment", f"{twice[0]} is listed twice", "each environment once")]
-        return []
+        return [] if names else [("environment", "no environment is listed", "one, or a list")]
 
     def scenes(self, ctx: StageContext) -> list[Scene]:
         """The tasks in their environments, before anything is asked.

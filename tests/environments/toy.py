@@ -1,19 +1,20 @@
 """A game whose optimum is known: a row of rooms, in each of which one door is right.
 
-The score is the share of rooms that were left through the right door. Whatever is no door leaves
-one in the room, but "trap" (a negative score), "die" and "hang" do just that.
+The score is the share of rooms that were left through the right door; each has three, and any
+number stands for one. Whatever is no number leaves one in the room, but "trap" (a negative score),
+"die" and "hang" do just that.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
+from itercli.data.base import Source
 from itercli.environments.base import Conversation, Environment, EnvironmentDied, EnvironmentSpec, Step, Task
 from itercli.records import Prompt
 from itercli.registry import register
-
-NUMBERS = ("0", "1", "2")
 
 
 class Doors(Environment):
@@ -36,9 +37,10 @@ class Doors(Environment):
         if action == "trap":
             return Step("It snaps.", reward=-1, score=-1)
         before = self.right / len(self.doors)
-        if action not in NUMBERS:
+        number = action.partition(" ")[0]
+        if not number.isdigit():
             return Step("There is no such door.", score=before)
-        self.right += action == self.doors[self.room]
+        self.right += str(int(number) % 3) == self.doors[self.room]
         self.room += 1
         score, done = self.right / len(self.doors), self.room == len(self.doors)
         return Step("the end" if done else f"room {self.room + 1}", score - before, score, done)
@@ -64,6 +66,19 @@ class DoorsSpec(EnvironmentSpec):
 @register("environment", "test.more_doors")
 class MoreDoorsSpec(DoorsSpec):
     """The same under another name."""
+
+
+@register("source", "test.doors")
+class DoorsSource(Source):
+    """Tasks of the game, as a source for recipes."""
+
+    doors: tuple[str, ...]
+
+    def prompts(self) -> Iterator[Prompt]:
+        return (task(doors, rooms=len(doors)) for doors in self.doors)
+
+    def fingerprint(self) -> dict[str, str]:
+        return {}
 
 
 def task(doors: str, name: str = "test.doors", id: str | None = None, **meta: Any) -> Prompt:

@@ -38,12 +38,12 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_an_episode_turn_by_turn(bench: Bench) -> None:
-    sampler = Slots(answer=acting("Hm.\nAction: 1", "9", "2"))
+    sampler = Slots(answer=acting("Hm.\nAction: 1", "up", "2"))
     (episode,) = bench.stage(rollout(), sampler, Episode, prompts=[task("10")])
     assert [m.content for m in episode.opening] == ["Find the way out.\nroom 1 of 2"]
     assert [(t.text, t.action, t.observation, t.reward, t.score, t.done) for t in episode.turns] == [
         ("Hm.\nAction: 1", "1", "room 2", 0.5, 0.5, False),
-        ("9", "9", "There is no such door.", 0.0, 0.5, False),
+        ("up", "up", "There is no such door.", 0.0, 0.5, False),
         ("2", "2", "the end", 0.0, 0.5, True),
     ]
     assert (episode.score, episode.finish, episode.tokens, episode.policy) == (0.5, "done", 6, "policy@1")
@@ -51,7 +51,7 @@ def test_an_episode_turn_by_turn(bench: Bench) -> None:
     assert all(t.loss for t in episode.turns)
     # Each turn was asked with all that was said before.
     assert [m.content for m in sampler.asked[2].messages[1:]] == [
-        "Hm.\nAction: 1", "room 2", "9", "There is no such door.",
+        "Hm.\nAction: 1", "room 2", "up", "There is no such door.",
     ]  # fmt: skip
     assert bench.counts == {"turns": 3, "ended: done": 1, "calls: act": 3, "tokens": 6}
 
