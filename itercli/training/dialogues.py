@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from itercli.records import Dialogue
-from itercli.sampling.prompting import encode_example
+from itercli.records import Dialogue, Message
+from itercli.sampling.prompting import encode_prompt, end_of_turn_id, render
 from itercli.training.collate import Group, Row
 
 
@@ -27,8 +29,9 @@ def encode_dialogues(
         rewrites history).
 
     Raises:
-        ValueError: Flags that don't fit the messages.
+        ValueError: Flags that don't fit the messages, or a tokenizer without an end-of-turn token.
     """
+    encoder = _Encoder(tokenizer)
     groups: list[Group] = []
     counts: Counter[str] = Counter(examples=0)
     for dialogue in dialogues:
@@ -37,7 +40,7 @@ def encode_dialogues(
         if not any(dialogue.loss):
             counts["dropped_no_learnt_turn"] += 1
             continue
-        rows = _rows(dialogue, tokenizer, max_length)
+        rows = _rows(dialogue, encoder, max_length)
         if not rows:
             counts["dropped_too_long"] += 1
             continue
@@ -47,17 +50,16 @@ def encode_dialogues(
     return groups, counts
 
 
-def _rows(dialogue: Dialogue, tokenizer: Any, max_length: int) -> tuple[Row, ...]:
+def _rows(dialogue: Dialogue, encoder: _Encoder, max_length: int) -> tuple[Row, ...]:
     """Sequences in which each learnt turn is a target once; empty if one is too long.
 
     A turn goes on in the sequence before if its prompt begins with that. Templates that drop
     something of earlier turns (thoughts, a date) break this, and their turns stand alone.
     """
     found: list[tuple[list[int], int, tuple[tuple[int, int], ...]]] = []
-    for i, learnt in enumerate(dialogue.loss):
-        if not learnt:
-            continue
-        ids, start = encode_example(tokenizer, dialogue.messages[:i], dialogue.messages[i].content)
+    learnt = [i for i, flag in enumerate(dialogue.loss) if flag]
+    for i, prompt in zip(learnt, encoder.prompts(dialogue.messages, learnt), strict=True):
+        ids, start = [*prompt, *encoder.answer(dialogue.messages[i].content)], len(prompt)
         if len(ids) > max_length:
             return ()
         before, first, gaps = found[-1] if found else ([], 0, ())
@@ -67,6 +69,46 @@ def _rows(dialogue: Dialogue, tokenizer: Any, max_length: int) -> tuple[Row, ...
             # Nothing predicts the very first token, so it can't be a target.
             found.append((ids, max(start, 1), ()))
     return tuple(Row(np.asarray(ids, dtype=np.int32), first, gaps) for ids, first, gaps in found)
+
+
+class _Encoder:
+    """Prompts and answers as in sampling, without encoding a conversation anew for each of its turns.
+
+    Tokenizers cut a text at their added tokens (special ones, which end turns) and encode what is
+    between by itself. Pieces that were encoded once are taken again, but only if the pieces of the
+    longest prompt are its ids: where they are not, each prompt is encoded as a whole.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        end = end_of_turn_id(tokenizer)
+        if end is None:
+            raise ValueError("the tokenizer has neither an eos token nor a chat template that ends a turn")
+        self.end = end
+        added = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
+        self.cut = re.compile(f"({'|'.join(map(re.escape, added))})") if added else re.compile(r"(?!)")
+        self.piece = lru_cache(maxsize=4096)(self._plain)
+
+    def prompts(self, messages: Sequence[Message], turns: Sequence[int]) -> list[list[int]]:
+        """Ids of the prompt of each of these turns (positions in `messages`, ascending)."""
+        longest = messages[: turns[-1]]
+        whole = encode_prompt(self.tokenizer, longest)
+        if len(turns) == 1:
+            return [whole]
+        if self._joined(longest) == whole:
+            return [self._joined(messages[:i]) for i in turns]
+        return [encode_prompt(self.tokenizer, messages[:i]) for i in turns]
+
+    def answer(self, text: str) -> list[int]:
+        """Ids of an answer and of its end."""
+        return [*self._plain(text), self.end]
+
+    def _joined(self, messages: Sequence[Message]) -> list[int]:
+        pieces = self.cut.split(render(self.tokenizer, messages))
+        return [token for piece in pieces if piece for token in self.piece(piece)]
+
+    def _plain(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _check(dialogue: Dialogue) -> None:

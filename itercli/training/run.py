@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
+from itercli.records import Record
 from itercli.training.arguments import Pacer, training_arguments
 from itercli.training.base import Interrupted, Item, TrainingError, TrainingSpec, TrainJob, TrainResult
 from itercli.training.checkpoints import Checkpoints, job_identity
@@ -51,7 +52,7 @@ def run_training(
     """
     begin(job)
     tokenizer = load_tokenizer(job.start)
-    groups, counts = encode(job.examples, tokenizer, max_length=job.training.max_length)
+    groups, counts = encode(_watched(job), tokenizer, max_length=job.training.max_length)
     result = run_steps(
         job,
         groups,
@@ -62,6 +63,14 @@ def run_training(
     )
     result.counts["groups"] = len(groups)
     return result
+
+
+def _watched(job: TrainJob) -> Iterator[Record]:
+    """The examples; encoding many takes longer than a worker may be silent."""
+    for example in job.examples:
+        if job.stopping():
+            raise Interrupted("training stopped before its first step")
+        yield example
 
 
 def begin(job: TrainJob) -> None:

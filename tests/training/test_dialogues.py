@@ -191,3 +191,20 @@ def test_stopped_and_resumed_is_byte_identical(tmp_path: Any, ref: Any) -> None:
     again = tiny_job(tmp_path / "cut", ref, dialogues, **lora)
     DialogueSft().train(again)
     assert file_bytes(again.out) == file_bytes(whole.out)
+
+
+@pytest.mark.parametrize("template", [None, FORGETFUL, ""], ids=["stable", "rewriting", "no template"])
+def test_encoding_by_pieces_is_encoding_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, template: str | None
+) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = tokenizer.chat_template if template is None else template
+    dialogues = [talk(i, *TURNS[: 1 + i]) for i in range(4)]
+    quick = encode_dialogues(dialogues, tokenizer, max_length=400)
+    monkeypatch.setattr("itercli.training.dialogues._Encoder._joined", lambda self, messages: [])
+    slow = encode_dialogues(dialogues, tokenizer, max_length=400)
+    assert [[r.ids.tolist() for r in g.rows] for g in quick[0]] == [
+        [r.ids.tolist() for r in g.rows] for g in slow[0]
+    ]
+    assert [[r.gaps for r in g.rows] for g in quick[0]] == [[r.gaps for r in g.rows] for g in slow[0]]
+    assert quick[1] == slow[1]
