@@ -81,7 +81,7 @@ def known() -> list[KnownModel]:
         ),
         KnownModel(
             name="minilm-l6",
-            what="all-MiniLM-L6-v2, a BERT of 22M parameters to train reward models and classifiers from",
+            what="all-MiniLM-L6-v2 and a layer that averages, 23M parameters: to train reward models from",
             size=folder_size(minilm) if embeds else 91_400_000,
             licence="Apache-2.0",
             state="pulled" if embeds else "available",

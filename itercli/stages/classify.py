@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -49,13 +49,11 @@ class ModelStage(Stage):
 
 
 class ClassifyStage(ModelStage):
-    """Base of stages that ask a sequence classifier.
+    """Base of stages that ask a sequence classifier."""
 
-    Class attributes:
-        LABELS: Outputs of its head.
-    """
-
-    LABELS: ClassVar[int]
+    def labels(self) -> int:
+        """Outputs of its head."""
+        return 1
 
     def load(self, ctx: StageContext, done: int, total: int, unit: str) -> Any:
         """The classifier, for inference.
@@ -71,7 +69,7 @@ class ClassifyStage(ModelStage):
         torch.set_num_threads(self.threads)
         ctx.progress(done, total, unit, status=f"loading {ref.version}")
         try:
-            return frozen_classifier(ref, self.LABELS, self.dtype)
+            return frozen_classifier(ref, self.labels(), self.dtype)
         except ValueError as error:
             raise StageError(f"{ctx.name}: {error}") from error
 

@@ -29,7 +29,6 @@ class RewardStage(ClassifyStage):
 
     OUTPUT = "scores"
     WITH_PROMPTS = True
-    LABELS = 1
 
     uses: Literal["reward"] = "reward"
     of: str = Field(description="A stage with completions.")

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from itercli.records import ModelRef, PreferencePair
 from itercli.training.base import TrainingError, TrainJob, TrainResult
 from itercli.training.classifier import dropouts, load_classifier, pad, pad_id
-from itercli.training.classifier_inputs import Encoded, comparison_input, input_limit
+from itercli.training.classifier_inputs import Encoded, comparison_input, input_limit, reward_input
 from itercli.training.classifier_pairs import Two, encode_two
 from itercli.training.classifiers import Estimator
 from itercli.training.collate import micro_batches
@@ -51,6 +51,12 @@ def both_orders(tokenizer: Any, pair: PreferencePair, limit: int) -> tuple[Encod
     """The chosen answer first, then the rejected one first."""
     compare = partial(comparison_input, tokenizer, pair.messages, limit=limit)
     return compare(pair.chosen, pair.rejected), compare(pair.rejected, pair.chosen)
+
+
+def each_alone(tokenizer: Any, pair: PreferencePair, limit: int) -> tuple[Encoded, Encoded]:
+    """The chosen answer and the rejected one, as a reward model reads them."""
+    read = partial(reward_input, tokenizer, pair.messages, limit=limit)
+    return read(pair.chosen), read(pair.rejected)
 
 
 def _load(start: ModelRef, **how: Any) -> Any:

@@ -72,7 +72,7 @@ def install(model: nn.Module) -> Rows:
 
 
 def stochastic(model: Any, rows: Rows, ids: Sequence[Sequence[int]], seeds: Sequence[int]) -> Tensor:
-    """Probabilities [rows, labels] of one forward pass with dropout, float64 on the CPU.
+    """Logits [rows, labels] of one forward pass with dropout, float64 on the CPU.
 
     Args:
         rows: From `install`.
@@ -82,6 +82,6 @@ def stochastic(model: Any, rows: Rows, ids: Sequence[Sequence[int]], seeds: Sequ
     rows.generators = [torch.Generator(model.device).manual_seed(seed) for seed in seeds]
     rows.lengths = [len(row) for row in ids]
     try:
-        return classify(model, ids).softmax(dim=1)
+        return classify(model, ids)
     finally:
         rows.generators, rows.lengths = [], []

