@@ -59,7 +59,7 @@ class ScienceWorldSpec(EnvironmentSpec):
     )
     step_limit: int | None = Field(100, ge=1, description="Actions after which the episode is done.")
     snap: bool = Field(False, description="Do the nearest sensible valid action instead of what is proposed.")
-    heap_mb: int = how(default=1024, ge=128, description="Heap of the JVM that all instances share, in MiB.")
+    heap_mb: int = how(default=512, ge=128, description="Heap of the JVM that all instances share, in MiB.")
 
     _jvm: Jvm | None = PrivateAttr(None)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
