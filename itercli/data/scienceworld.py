@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
@@ -39,7 +39,7 @@ class Item(NamedTuple):
 
     def prompt(self) -> Prompt:
         """The item as a row."""
-        meta = {
+        meta: dict[str, Any] = {
             "environment": "scienceworld",
             "task": {"task": self.name, "variation": self.variation},
             "split": self.split,

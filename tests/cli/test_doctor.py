@@ -140,6 +140,29 @@ def test_unpacked_iverilog_is_found(monkeypatch, tmp_path):
     assert (check.status, check.found) == ("ok", f"12.0 ({path})")
 
 
+@pytest.mark.parametrize(
+    ("script", "status", "found"),
+    [
+        ("echo 'openjdk version \"21.0.2\" 2024-01-16' >&2", "ok", "21.0.2 ("),
+        ("echo 'no runtime present' >&2; exit 1", "warn", "does not start: no runtime present"),
+    ],
+)
+def test_java_is_asked_for_its_version(monkeypatch, tmp_path, script, status, found):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    fake_program(tmp_path / "bin", "java", script)
+    check = tools.check_java()
+    assert check.status == status
+    assert found in check.found
+
+
+def test_no_java_is_fine(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    check = tools.check_java()
+    assert check.status == "ok"
+    assert "only ScienceWorld needs it" in check.found
+
+
 def test_weak_sandbox_is_a_warning(monkeypatch):
     from itercli.engine import sandbox
 
