@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from functools import cache
 from typing import TypeVar
 
@@ -12,8 +13,10 @@ from itercli.environments.textcraft_rules import Recipe, Rules, words
 T = TypeVar("T")
 
 
-def solve(rules: Rules, goal: str, rng: random.Random | None = None) -> list[str]:
-    """Actions that craft `goal` from an empty inventory, the last of them the goal itself.
+def solve(
+    rules: Rules, goal: str, rng: random.Random | None = None, have: Mapping[str, int] | None = None
+) -> list[str]:
+    """Actions that craft `goal` from what is there already, the last of them the goal itself.
 
     Each ingredient is completed before the next one is begun, in the order of the recipe, and
     whatever is left over from a craft is used later. Among recipes, and items of a kind, the one
@@ -21,20 +24,21 @@ def solve(rules: Rules, goal: str, rng: random.Random | None = None) -> list[str
 
     Args:
         rng: Chooses among equally short ways; without it the first one is taken.
+        have: The inventory to begin with; nothing if not given.
 
     Raises:
         KeyError: The goal can't be crafted.
     """
     if goal not in rules.recipes:
         raise KeyError(goal)
-    return _Solver(rules, rng).run(goal)
+    return _Solver(rules, rng, have or {}).run(goal)
 
 
 class _Solver:
-    def __init__(self, rules: Rules, rng: random.Random | None) -> None:
+    def __init__(self, rules: Rules, rng: random.Random | None, have: Mapping[str, int]) -> None:
         self.rules, self.rng = rules, rng
         self.actions: list[str] = []
-        self.spare: Counter[str] = Counter()  # what is there and not yet meant for anything
+        self.spare = Counter(have)  # what is there and not yet meant for anything
         self.cost = cache(self._cost)
 
     def run(self, goal: str) -> list[str]:

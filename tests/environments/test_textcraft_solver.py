@@ -61,3 +61,11 @@ def test_equal_ways_vary_with_a_generator_and_all_reach_the_goal() -> None:
 def test_what_cannot_be_crafted_is_no_goal() -> None:
     with pytest.raises(KeyError):
         solve(rules(recipe("x", y=1)), "y")
+
+
+def test_a_plan_goes_on_from_what_is_there() -> None:
+    game = rules(recipe("plank", 4, log=1), recipe("sign", plank=3, stick=1))
+    assert solve(game, "sign", have={"plank": 3, "mud": 9}) == [
+        "get 1 stick",
+        "craft 1 sign using 3 plank, 1 stick",
+    ]
