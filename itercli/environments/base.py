@@ -151,6 +151,11 @@ class EnvironmentSpec(Component):
         default=None, gt=0, description="An action that takes longer ends its episode."
     )
 
+    @property
+    def known_as(self) -> str:
+        """What tasks call it in `meta.environment`; two in one stage differ in it."""
+        return self.NAME
+
     def fingerprint(self) -> dict[str, Any]:
         """What determines the replies beside the options (rule files, versions), for stage keys.
 

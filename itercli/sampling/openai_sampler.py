@@ -6,10 +6,8 @@ server's affair. Finished rows are journaled by the stage, so a restart asks onl
 
 from __future__ import annotations
 
-import email.utils
 import os
 import queue
-import random
 import re
 import threading
 import time
@@ -18,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from itercli.engine.retry import pause, retry_after
 from itercli.records import ModelRef
 from itercli.sampling.base import Request, Sampled, SamplerError
 from itercli.sampling.policies import by_version, distinct, policy_of
@@ -59,8 +58,6 @@ class OpenAISampler:
             limits=limits,
         )
         self._stop = threading.Event()
-        # Not for results: spreads the retries of many requests over time.
-        self._jitter = random.Random()
         self._served: dict[str | None, str] = {}
         self._adapters: dict[str, str] = {}
 
@@ -267,36 +264,17 @@ class OpenAISampler:
                         f"{what}: {self.spec.base_url} refused it with {problem}{_hint(response)}"
                     )
                 asked = retry_after(response.headers.get("retry-after"))
-            if attempt < self.spec.retries and stop.wait(self._pause(attempt, asked)):
+            wait = pause(attempt, asked, self.spec.backoff_s, self.spec.backoff_max_s)
+            if attempt < self.spec.retries and stop.wait(wait):
                 raise _Cancelled
         raise SamplerError(
             f"{what}: no answer from {self.spec.base_url} in {self.spec.retries + 1} tries; last: {problem}"
         )
 
-    def _pause(self, attempt: int, asked: float | None) -> float:
-        """Seconds before the next try: what the server asks for, else doubling with jitter."""
-        spec = self.spec
-        own = min(spec.backoff_max_s, spec.backoff_s * 2**attempt) * self._jitter.uniform(0.5, 1.0)
-        return own if asked is None else max(own, min(asked, 600.0))
-
     def close(self) -> None:
         self._stop.set()
         self._client.close()
         self._served = {}
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for (a number or an HTTP date), or None."""
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
 
 
 def _json(response: httpx.Response, what: str) -> dict[str, Any]:

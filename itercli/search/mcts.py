@@ -116,7 +116,7 @@ class Search(ActingStage):
             nodes=tree.nodes(),
             simulations=search.done,
             tokens=tokens,
-            meta={"environment": scene.spec.NAME, "best": tree.best, "counts": dict(+search.found)},
+            meta={"environment": scene.spec.known_as, "best": tree.best, "counts": dict(+search.found)},
         )
 
     def _ended(self, tree: SearchTree, state: State) -> bool:

@@ -134,11 +134,11 @@ class ActingStage(JobStage):
         return params
 
     def fingerprint(self) -> dict[str, Any]:
-        found = {spec.NAME: spec.fingerprint() for spec in self.environment}
+        found = {spec.known_as: spec.fingerprint() for spec in self.environment}
         return {name: what for name, what in found.items() if what}
 
     def check(self) -> list[tuple[str, str, str]]:
-        names = [spec.NAME for spec in self.environment]
+        names = [spec.known_as for spec in self.environment]
         if twice := [name for name, times in Counter(names).items() if times > 1]:
             return [("environment", f"{twice[0]} is listed twice", "each environment once")]
         return [] if names else [("environment", "no environment is listed", "one, or a list")]
@@ -151,7 +151,7 @@ class ActingStage(JobStage):
             EnvironmentFailed: An environment can't be set up here; the message says what is missing.
         """
         tasks = [p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)]
-        specs = {spec.NAME: spec for spec in self.environment}
+        specs = {spec.known_as: spec for spec in self.environment}
         for p in tasks:
             if (name := p.meta.get("environment")) not in specs:
                 raise StageError(
@@ -215,4 +215,4 @@ def incidents(scenes: Iterable[Scene]) -> dict[str, int]:
 
 def failed_to_begin(ctx: StageContext, scene: Scene, error: EnvironmentFailed) -> None:
     """Log that a task could not be begun."""
-    ctx.event("environment_failed", prompt=scene.prompt.id, environment=scene.spec.NAME, error=str(error))
+    ctx.event("environment_failed", prompt=scene.prompt.id, environment=scene.spec.known_as, error=str(error))

@@ -53,7 +53,7 @@ class Rollout(ActingStage):
     def _job(self, ctx: StageContext, scene: Scene, index: int, reject: Reject) -> Steps[Episode]:
         turns: list[Turn] = []
         tokens, finish = 0, "turns"
-        meta: dict[str, Any] = {"environment": scene.spec.NAME}
+        meta: dict[str, Any] = {"environment": scene.spec.known_as}
         try:
             opening = scene.opening
         except EnvironmentFailed as error:

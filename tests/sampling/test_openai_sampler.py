@@ -13,9 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from itercli.engine.retry import retry_after
 from itercli.records import Message, ModelRef
 from itercli.sampling.base import Request, SamplerError, SamplingParams
-from itercli.sampling.openai_sampler import OpenAISampler, _Cancelled, retry_after
+from itercli.sampling.openai_sampler import OpenAISampler, _Cancelled
 from itercli.sampling.specs import OpenAISpec
 from tests.sampling.conftest import Chains, ask, never
 

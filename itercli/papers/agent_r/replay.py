@@ -111,7 +111,7 @@ def verified(
 
 def _scenes(ctx: StageContext, environments: Iterable[EnvironmentSpec], wanted: set[str]) -> dict[str, Scene]:
     """Tasks by prompt id, in their environments."""
-    specs = {spec.NAME: spec for spec in environments}
+    specs = {spec.known_as: spec for spec in environments}
     tasks = [p for a in ctx.inputs["prompts"] for p in a.rows(Prompt) if p.id in wanted]
     used = {p.meta.get("environment") for p in tasks}
     if strange := used - specs.keys():

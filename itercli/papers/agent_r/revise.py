@@ -79,7 +79,7 @@ class Revise(Stage):
 
     def fingerprint(self) -> dict[str, Any]:
         used = self.environment if self.verify_splice != "none" else ()
-        return {spec.NAME: found for spec in used if (found := spec.fingerprint())}
+        return {spec.known_as: found for spec in used if (found := spec.fingerprint())}
 
     def check(self) -> list[tuple[str, ...]]:
         problems: list[tuple[str, ...]] = []
