@@ -146,6 +146,7 @@ class Train(Stage):
             out=out,
             stopping=ctx.stopping,
             report=lambda done, total, metrics: ctx.progress(done, total, "steps", **metrics),
+            prepared=ctx.progress,
         )
         result = self.method.train(job)
         if (out / "weights").is_dir():

@@ -69,6 +69,7 @@ class TrainJob:
         stopping: True once the stage should stop: finish the step, save a checkpoint,
             raise `Interrupted`.
         report: Called with (steps done, steps in all, metrics) after each optimizer step.
+        prepared: Called with (done, in all, unit) while something is made ready before the first step.
     """
 
     examples: Sequence[Record]
@@ -80,6 +81,7 @@ class TrainJob:
     out: Path
     stopping: Callable[[], bool]
     report: Callable[[int, int, dict[str, float]], None]
+    prepared: Callable[[int, int, str], None] = lambda done, total, unit: None
 
 
 @dataclass(slots=True)

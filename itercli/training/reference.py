@@ -94,6 +94,7 @@ def with_reference(job: TrainJob, pairs: Sequence[Pair]) -> list[Pair]:
                 raise Interrupted(f"stopped with {n} of {len(todo)} batches run by the reference model")
             columns = collate([pairs[i] for i in batch], model.device)
             values[batch] = torch.stack(pair_logprobs(model, columns, dtype), dim=1).cpu().numpy()
+            job.prepared(int((~np.isnan(values[:, 0])).sum()), len(pairs), "reference pairs")
             if time.monotonic() - saved > job.training.checkpoint_seconds:
                 _save(path, identity, values)
                 saved = time.monotonic()
