@@ -42,6 +42,7 @@ class AgentGymSpec(EnvironmentSpec):
     url: str = how(description="Its address, for example http://127.0.0.1:36001.")
     label: str = Field(
         "",
+        pattern=r"^[\w.-]*$",
         description="Name by which tasks find it; agentgym.KIND if unset. Tells servers of one kind apart.",
     )
     conversation: Conversation = Field(

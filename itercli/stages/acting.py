@@ -200,7 +200,7 @@ def open_worlds(ctx: StageContext, spec: EnvironmentSpec) -> Worlds:
         EnvironmentFailed: None can be built here.
     """
     options = json.dumps(spec.model_dump(mode="json", exclude={"conversation"}), sort_keys=True)
-    worlds = ctx.shared(f"environment {spec.NAME}:{options}", lambda: Worlds(spec))
+    worlds = ctx.shared(f"environment {spec.known_as}:{options}", lambda: Worlds(spec))
     worlds.prepare()
     worlds.counts.clear()
     return worlds

@@ -37,7 +37,7 @@ def test_published_numbers_of_sciworld_are_translated_for_todays_servers() -> No
 def test_rows_name_their_environment() -> None:
     (prompt,) = AgentGymTasks(kind="textcraft", ids=[4]).prompts()
     assert (prompt.id, prompt.meta["environment"]) == ("agentgym.textcraft/4", "agentgym.textcraft")
-    (prompt,) = AgentGymTasks(kind="webshop", ids=[4], label="big shop").prompts()
-    assert (prompt.id, prompt.meta["environment"]) == ("big shop/4", "big shop")
+    (prompt,) = AgentGymTasks(kind="webshop", ids=[4], label="big-shop").prompts()
+    assert (prompt.id, prompt.meta["environment"]) == ("big-shop/4", "big-shop")
     (prompt,) = AgentGymTasks(kind="sciworld", ids=[31]).prompts()
     assert prompt.messages[0].content.startswith("Matter: Changes of State (Melting)")

@@ -64,6 +64,7 @@ def test_episodes_of_two_servers(tmp_path: Path, servers: tuple[Server, Server])
         (1.0, "done", BUYING), (1.0, "done", CRAFTING),
     ]  # fmt: skip
     assert [m.role for m in made[0].opening] == ["user", "assistant", "user"]
+    assert len(servers[0].live) == 1  # the shop's was not given up for the other's
 
 
 def test_a_server_that_is_away_costs_no_episode(tmp_path: Path, servers: tuple[Server, Server]) -> None:
