@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--outcome",
         metavar="X",
-        help="only this outcome, for example syntax; of pairs, this reason; of episodes, what ended them",
+        help="only this outcome, for example syntax; of pairs, this reason; of episodes, what ended them; "
+        "of dialogues, their origin",
     )
     parser.add_argument(
         "--prompt", metavar="ID", help="only prompts whose id holds this text, or fits this glob"

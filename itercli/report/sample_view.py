@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from itercli.report.blocks import block, messages, rule
+from itercli.report.dialogue_view import learnt, show_dialogue
 from itercli.report.episode_view import ending, show_episode
 from itercli.report.extension_view import grew_in_steps, growth, show_steps
 from itercli.report.pair_view import decision, show_pair
@@ -45,6 +46,9 @@ def show_page(
             _example(console, sample["example"], lines)
         elif "pair" in sample:
             _pair(console, sample["pair"], lines)
+        elif "dialogue" in sample:
+            _head(console, sample["dialogue"], learnt(sample["dialogue"]))
+            show_dialogue(console, sample["dialogue"], lines)
         elif "episode" in sample:
             _head(console, sample["episode"], ending(sample["episode"]))
             show_episode(console, sample["episode"], lines)

@@ -14,10 +14,12 @@ from itercli.report.pair_view import with_means
 from itercli.report.rows import Row, drawn_for, entry_of, prompts_of, stored_rows
 from itercli.report.stages import journal_rows
 
-KINDS = ("prompts", "trajectories", "scores", "examples", "pairs", "episodes", "trees")
+KINDS = ("prompts", "trajectories", "scores", "examples", "pairs", "dialogues", "episodes", "trees")
 TREES = ("trees",)
 # Kinds whose finished rows are given whole, under this name.
-WHOLE = {"examples": "example", "pairs": "pair", "episodes": "episode", "trees": "tree"}
+WHOLE = {
+    "examples": "example", "pairs": "pair", "dialogues": "dialogue", "episodes": "episode", "trees": "tree",
+}  # fmt: skip
 FIELDS = (
     "prompt_id", "index", "prompt", "reference", "completion", "answer", "value", "passed",
     "outcome", "message", "policy", "tokens", "finish", "seed", "step", "meta",
@@ -42,7 +44,7 @@ class Query:
             return ("scores",)
         if self.trees:
             return TREES
-        return ("scores", "pairs", "episodes") if self.outcome is not None else ()
+        return ("scores", "pairs", "dialogues", "episodes") if self.outcome is not None else ()
 
     def matches(self, row: Row) -> bool:
         """Whether a row is wanted."""
@@ -55,8 +57,9 @@ class Query:
 
 
 def outcome(row: Row) -> str | None:
-    """Outcome class of a score, reason of a pair, what ended an episode; None of other rows."""
-    found = row.get("outcome", row.get("reason", row.get("finish") if "turns" in row else None))
+    """Outcome class of a score, reason of a pair, what ended an episode, a dialogue's origin; else None."""
+    rest = row.get("finish") if "turns" in row else row.get("origin") if "loss" in row else None
+    found = row.get("outcome", row.get("reason", rest))
     return None if found is None else str(found)
 
 
