@@ -89,7 +89,7 @@ class AgentGymSpec(EnvironmentSpec):
 
         if self._client is None:
             backoff = (self.backoff_s, self.backoff_max_s)
-            self._client = Client(self.url, self.timeout_s, self.retries, backoff, self.instances)
+            self._client = Client(self.url, self.timeout_s, self.retries, backoff)
         return self._client
 
     def shut_down(self) -> None:

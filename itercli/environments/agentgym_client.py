@@ -36,17 +36,14 @@ class Client:
         timeout: Seconds without an answer after which a call has failed.
         retries: Further tries of a call that was turned away or not sent.
         backoff: First pause in seconds, and the longest.
-        connections: At once, at most.
     """
 
-    def __init__(
-        self, url: str, timeout: float, retries: int, backoff: tuple[float, float], connections: int
-    ) -> None:
+    def __init__(self, url: str, timeout: float, retries: int, backoff: tuple[float, float]) -> None:
         self.url, self._retries, self._backoff = url.rstrip("/"), retries, backoff
         self._http = httpx.Client(
             base_url=f"{self.url}/",
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
-            limits=httpx.Limits(max_connections=connections, keepalive_expiry=IDLE),
+            limits=httpx.Limits(keepalive_expiry=IDLE),
         )
 
     def post(self, path: str, body: dict[str, Any], *, again: bool = False) -> Any:
