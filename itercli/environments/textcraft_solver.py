@@ -29,6 +29,21 @@ def solve(
     Raises:
         KeyError: The goal can't be crafted.
     """
+    return [action for _, action in explain(rules, goal, rng, have)]
+
+
+def explain(
+    rules: Rules, goal: str, rng: random.Random | None = None, have: Mapping[str, int] | None = None
+) -> list[tuple[tuple[str, ...], str]]:
+    """What `solve` does, each action with what it is for.
+
+    Returns:
+        (chain, action) of each step; the chain goes from the goal through what is needed for it
+        ("6 oak planks") to what the action gets or crafts.
+
+    Raises:
+        KeyError: The goal can't be crafted.
+    """
     if goal not in rules.recipes:
         raise KeyError(goal)
     return _Solver(rules, rng, have or {}).run(goal)
@@ -37,17 +52,20 @@ def solve(
 class _Solver:
     def __init__(self, rules: Rules, rng: random.Random | None, have: Mapping[str, int]) -> None:
         self.rules, self.rng = rules, rng
-        self.actions: list[str] = []
+        self.steps: list[tuple[tuple[str, ...], str]] = []
+        self.chain: tuple[str, ...] = ()
         self.spare = Counter(have)  # what is there and not yet meant for anything
         self.cost = cache(self._cost)
 
-    def run(self, goal: str) -> list[str]:
+    def run(self, goal: str) -> list[tuple[tuple[str, ...], str]]:
         self._provide(goal, 1)
-        return self.actions
+        return self.steps
 
     def _provide(self, item: str, count: int) -> None:
         """Take `count` of an item out of the spare ones, making what is missing."""
         missing = count - self.spare[item]
+        above = self.chain
+        self.chain = (*above, f"{missing} {words(item)}" if above else words(item))
         if missing > 0 and item in self.rules.recipes:
             recipe = self._choose(self.rules.recipes[item], missing)
             batches = -(-missing // recipe.count)
@@ -57,12 +75,13 @@ class _Solver:
                 self._provide(name, need.count * batches)
                 used.append(f"{need.count} {words(name)}")
             command = f"craft {recipe.count} {words(item)} using {', '.join(used)}"
-            self.actions += [command] * batches
+            self.steps += [(self.chain, command)] * batches
             self.spare[item] += recipe.count * batches
         elif missing > 0:
-            self.actions.append(f"get {missing} {words(item)}")
+            self.steps.append((self.chain, f"get {missing} {words(item)}"))
             self.spare[item] += missing
         self.spare[item] -= count
+        self.chain = above
 
     def _specific(self, kind: str, count: int) -> str:
         """An item of a kind: one that is there, else the cheapest."""

@@ -1,0 +1,116 @@
+"""Agent-R over seeds beside other data from the same searches: success and recovery by iteration.
+
+Every arm takes the same number of optimizer steps. The first iteration's searches are shared by all
+arms of a seed, and so are the bad starts, which are the start model's. An interrupted study
+continues where it was.
+
+    python scripts/study_agent_r.py --seeds 3 --runs runs/study
+    python scripts/study_agent_r.py --table                # only the tables of what is there
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from studies import finished, interval, metric, run_all
+
+from itercli.engine.rows import read_rows
+from itercli.records import Episode
+from itercli.verifiers.passk import bootstrap_mean
+
+ARMS = {
+    "Agent-R": [],
+    "direct revision": ["loop.judge.judge=none"],
+    "optimal only": ["loop.revise.data=optimal_only"],
+    "RFT": ["loop.revise.data=rft"],
+}
+# Stage with the metrics -> stage with the episodes.
+MEASURED = {"evaluate": "rollout", "recovery": "recover"}
+
+
+def name_of(arm: str, seed: int) -> str:
+    """Run name; says what the run is."""
+    return f"agent_r-{arm.replace(' ', '_')}-seed{seed}"
+
+
+def successes(runs: list[Path], stage: str, iteration: int) -> dict[tuple[int, str], float]:
+    """(seed, task) -> share of its episodes that reached the goal.
+
+    By seed, too: a bad start belongs to one seed's attempts.
+    """
+    node = f"iteration-{iteration:02d}/{stage}" if iteration else f"before/{stage}"
+    found: dict[tuple[int, str], list[float]] = {}
+    for seed, run in enumerate(runs):
+        for row in read_rows(run / node / "rows.parquet", Episode):
+            found.setdefault((seed, row.prompt_id), []).append(float(row.score >= 1))
+    return {key: sum(v) / len(v) for key, v in found.items()}
+
+
+def by_iteration(there: dict[str, list[Path]], iterations: int) -> None:
+    """Success, recovery and turns, means over seeds."""
+    head = " | ".join("start" if p == 0 else f"after {p}" for p in range(iterations + 1))
+    print(f"| arm | metric | seeds | {head} |\n|---|---|---|" + "---|" * (iterations + 1))
+    for arm, runs in there.items():
+        for stage in MEASURED:
+            for name, digits in {"success": 3, "turns": 1}.items():
+                series = [metric(run, stage, name) for run in runs]
+                cells = " | ".join(interval([s[p] for s in series], digits) for p in range(iterations + 1))
+                what = f"{'recovery' if stage == 'recovery' else 'held-out'} {name}"
+                print(f"| {arm} | {what} | {len(series)} | {cells} |")
+
+
+def differences(there: dict[str, list[Path]], iterations: int) -> None:
+    """Agent-R less each other arm, after the last iteration, paired by task."""
+    print("\nAgent-R minus another arm after the last iteration; means over tasks with 95 % bootstrap")
+    print("intervals, and over seeds with t intervals:\n")
+    print("| minus | metric | tasks | seeds |\n|---|---|---|---|")
+    ours = there.get("Agent-R", [])
+    for arm, runs in there.items():
+        if arm == "Agent-R" or len(runs) != len(ours):
+            continue
+        for stage, episodes in MEASURED.items():
+            a, b = (successes(r, episodes, iterations) for r in (ours, runs))
+            mean, low, high = bootstrap_mean([a[k] - b[k] for k in sorted(a)], resamples=10_000)
+            pairs = zip(ours, runs, strict=True)
+            last = [
+                metric(x, stage, "success")[iterations] - metric(y, stage, "success")[iterations]
+                for x, y in pairs
+            ]
+            what = "recovery" if stage == "recovery" else "held-out"
+            print(f"| {arm} | {what} | {mean:+.3f} ({low:+.3f} to {high:+.3f}) | {interval(last)} |")
+
+
+def main() -> int:
+    """Run what is missing, then print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=32, help="optimizer steps of an iteration")
+    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"))
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--set", nargs="*", default=[], help="further overrides for all runs")
+    args = parser.parse_args()
+    size = [f"iterations={args.iterations}", f"training.max_steps={args.steps}"]
+    plan = {
+        name_of(arm, seed): ["recipe=agent_r", f"seed={seed}", *size, *ARMS[arm], *args.set]
+        for seed in range(args.seeds)
+        for arm in args.arms
+    }
+    code = 0 if args.table else run_all(plan, args.runs)
+    there = {
+        arm: [run for seed in range(args.seeds) if finished(run := args.runs / name_of(arm, seed))]
+        for arm in args.arms
+    }
+    there = {arm: runs for arm, runs in there.items() if runs}
+    by_iteration(there, args.iterations)
+    differences(there, args.iterations)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
