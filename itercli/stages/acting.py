@@ -24,9 +24,9 @@ from itercli.recipe.seeds import digest
 from itercli.records import Call, Message, Prompt, Turn
 from itercli.registry import how
 from itercli.sampling.base import Sampled, SamplingParams
-from itercli.stages.base import Link, ModelLink, StageContext, StageError
+from itercli.stages.base import ModelLink, StageContext, StageError
 from itercli.stages.jobs import Ask, JobStage
-from itercli.stages.prompts import inline
+from itercli.stages.prompts import Prompted
 
 INCIDENTS = ("deaths", "timeouts")
 
@@ -96,11 +96,10 @@ def turn_of(call: Call) -> Turn | None:
     return Turn(text=call.completion, **call.meta) if call.meta else None
 
 
-class ActingStage(JobStage):
+class ActingStage(Prompted, JobStage):
     """Base of stages in which a role acts in environments, many tasks at once."""
 
     role: str = Field(description="Role whose current version acts.")
-    prompts: str | dict[str, Any] = Field(description="Tasks: a `prompts` stage, or a source in place.")
     environment: tuple[Environment, ...] = Field(
         description="One, or a list; each task's meta.environment names its own."
     )
@@ -119,18 +118,12 @@ class ActingStage(JobStage):
     def _several(cls, given: Any) -> Any:
         return given if isinstance(given, list | tuple) else (given,)
 
-    def links(self, name: str) -> list[Link]:
-        return [Link("prompts", inline(self.prompts, name)[0], ("prompts",), "prompts")]
-
-    def children(self, name: str) -> dict[str, dict[str, Any]]:
-        return inline(self.prompts, name)[1]
-
     def model_links(self) -> list[ModelLink]:
         return [ModelLink("policy", self.role, "current")]
 
     def key_params(self) -> dict[str, Any]:
         params = super().key_params()
-        del params["prompts"], params["role"]
+        del params["role"]
         return params
 
     def fingerprint(self) -> dict[str, Any]:

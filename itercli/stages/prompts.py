@@ -9,7 +9,7 @@ from pydantic import Field
 from itercli.recipe.fields import Source
 from itercli.records import Prompt
 from itercli.registry import register
-from itercli.stages.base import Stage, StageContext, StageError
+from itercli.stages.base import Link, Stage, StageContext, StageError
 
 
 @register("stage", "prompts")
@@ -50,3 +50,20 @@ def inline(prompts: str | dict[str, Any], name: str) -> tuple[str, dict[str, dic
     if isinstance(prompts, str):
         return prompts, {}
     return f"{name}.prompts", {"prompts": {"uses": "prompts", "source": prompts}}
+
+
+class Prompted(Stage):
+    """Base of stages that take prompts."""
+
+    prompts: str | dict[str, Any] = Field(description="A `prompts` stage, or a source in place.")
+
+    def links(self, name: str) -> list[Link]:
+        return [Link("prompts", inline(self.prompts, name)[0], ("prompts",), "prompts")]
+
+    def children(self, name: str) -> dict[str, dict[str, Any]]:
+        return inline(self.prompts, name)[1]
+
+    def key_params(self) -> dict[str, Any]:
+        params = super().key_params()
+        del params["prompts"]  # where they come from is the input's key
+        return params

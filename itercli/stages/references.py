@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from itercli.records import Prompt, Trajectory
 from itercli.registry import register
-from itercli.stages.base import Link, Stage, StageContext, StageError
-from itercli.stages.prompts import inline
+from itercli.stages.base import StageContext, StageError
+from itercli.stages.prompts import Prompted
 
 REFERENCE = "reference"
 
 
 @register("stage", "references")
-class References(Stage):
+class References(Prompted):
     """Gives reference answers to stages that read completions, so that they can be scored or compared.
 
     Prompts without one are left out and counted.
@@ -24,21 +24,9 @@ class References(Stage):
     OUTPUT = "trajectories"
 
     uses: Literal["references"] = "references"
-    prompts: str | dict[str, Any] = Field(description="A `prompts` stage, or a source in place.")
     field: str | None = Field(
         None, description="Prompt meta field with a list of answers, to be given instead of the reference."
     )
-
-    def links(self, name: str) -> list[Link]:
-        return [Link("prompts", inline(self.prompts, name)[0], ("prompts",), "prompts")]
-
-    def children(self, name: str) -> dict[str, dict[str, Any]]:
-        return inline(self.prompts, name)[1]
-
-    def key_params(self) -> dict[str, Any]:
-        params = super().key_params()
-        del params["prompts"]
-        return params
 
     def run(self, ctx: StageContext) -> None:
         prompts = [p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)]

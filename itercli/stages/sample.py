@@ -8,7 +8,7 @@ stage reads them from there while the rest is drawn.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -16,33 +16,21 @@ from itercli.recipe.seeds import seed_for
 from itercli.records import Prompt, Trajectory
 from itercli.registry import register
 from itercli.sampling.base import Request
-from itercli.stages.base import Link, ModelLink, StageContext, StageError
+from itercli.stages.base import ModelLink, StageContext, StageError
 from itercli.stages.drawing import DrawingStage, open_sampler
-from itercli.stages.prompts import inline
+from itercli.stages.prompts import Prompted
 from itercli.training.base import Interrupted
 
 
 @register("stage", "sample")
-class Sample(DrawingStage):
+class Sample(Prompted, DrawingStage):
     """Draws `n` completions per prompt."""
 
     OUTPUT = "trajectories"
 
     uses: Literal["sample"] = "sample"
     role: str = Field(description="Role whose current version answers.")
-    prompts: str | dict[str, Any] = Field(description="A `prompts` stage, or a source in place.")
     n: int = Field(1, ge=1, description="Completions per prompt.")
-
-    def links(self, name: str) -> list[Link]:
-        return [Link("prompts", inline(self.prompts, name)[0], ("prompts",), "prompts")]
-
-    def children(self, name: str) -> dict[str, dict[str, Any]]:
-        return inline(self.prompts, name)[1]
-
-    def key_params(self) -> dict[str, Any]:
-        params = super().key_params()
-        del params["prompts"]  # where they come from is the input's key
-        return params
 
     def model_links(self) -> list[ModelLink]:
         return [ModelLink("policy", self.role, "current")]

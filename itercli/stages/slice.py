@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from itercli.records import Prompt
 from itercli.registry import register
-from itercli.stages.base import Link, Stage, StageContext, StageError
-from itercli.stages.prompts import inline
+from itercli.stages.base import Link, StageContext, StageError
+from itercli.stages.prompts import Prompted, inline
 
 
 @register("stage", "slice")
-class Slice(Stage):
+class Slice(Prompted):
     """Deals the prompts out to iterations like cards, so that sizes differ by one at most and none is lost.
 
     The order is that of a hash of the ids: the same for every seed, iteration and number of
@@ -26,20 +26,11 @@ class Slice(Stage):
     SEEDED = True
 
     uses: Literal["slice"] = "slice"
-    prompts: str | dict[str, Any] = Field(description="A `prompts` stage, or a source in place.")
     slices: int = Field(ge=1, description="In how many parts; commonly the number of iterations.")
     salt: int = Field(0, description="Another number is another dealing.")
 
     def links(self, name: str) -> list[Link]:
         return [Link("whole", inline(self.prompts, name)[0], ("prompts",), "prompts")]
-
-    def children(self, name: str) -> dict[str, dict[str, Any]]:
-        return inline(self.prompts, name)[1]
-
-    def key_params(self) -> dict[str, Any]:
-        params = super().key_params()
-        del params["prompts"]
-        return params
 
     def run(self, ctx: StageContext) -> None:
         rows = [p for a in ctx.inputs["whole"] for p in a.rows(Prompt)]

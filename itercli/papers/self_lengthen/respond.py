@@ -9,38 +9,31 @@ from pydantic import Field
 from itercli.recipe.seeds import seed_for
 from itercli.records import Prompt, Trajectory
 from itercli.registry import register
-from itercli.stages.base import Link, ModelLink, StageContext, StageError
+from itercli.stages.base import ModelLink, StageContext, StageError
 from itercli.stages.jobs import Ask, GaveUp, JobStage, Reject, Steps
-from itercli.stages.prompts import inline
+from itercli.stages.prompts import Prompted
 from itercli.verifiers.text_check import Check
 
 
 @register("stage", "self_lengthen.respond")
-class Respond(JobStage):
+class Respond(Prompted, JobStage):
     """Draws `n` answers per instruction that pass the check, with no word about length."""
 
     OUTPUT = "trajectories"
 
     uses: Literal["self_lengthen.respond"] = "self_lengthen.respond"
     role: str = Field(description="The generator.")
-    prompts: str | dict[str, Any] = Field(description="Instructions: a stage, or a source in place.")
     n: int = Field(2, ge=1, description="Answers per instruction.")
     tries: int = Field(20, ge=1, description="Tries per answer.")
     accept: Check = Field(description="Language or rules that an answer must pass.")
     finished: bool = Field(True, description="Turn down texts cut by max_new_tokens.")
-
-    def links(self, name: str) -> list[Link]:
-        return [Link("prompts", inline(self.prompts, name)[0], ("prompts",), "prompts")]
-
-    def children(self, name: str) -> dict[str, dict[str, Any]]:
-        return inline(self.prompts, name)[1]
 
     def model_links(self) -> list[ModelLink]:
         return [ModelLink("policy", self.role, "current")]
 
     def key_params(self) -> dict[str, Any]:
         params = super().key_params()
-        del params["prompts"], params["role"]
+        del params["role"]
         return params
 
     def run(self, ctx: StageContext) -> None:
