@@ -9,6 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from itercli.engine.rows import read_rows
+from itercli.records import Score
+from itercli.verifiers.passk import bootstrap_mean
+
 # Two-sided 95 % quantiles of Student's t by degrees of freedom (few seeds, so not 1.96).
 STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
@@ -55,3 +59,25 @@ def interval(values: list[float], digits: int = 3) -> str:
         return f"{mean:.{digits}f}"
     half = STUDENT[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
     return f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def by_prompt(runs: list[Path], iteration: int) -> dict[str, float]:
+    """Prompt id -> mean score of the held-out answers over all runs, after an iteration (0: the start)."""
+    node = f"iteration-{iteration:02d}/evaluate.score" if iteration else "before/evaluate.score"
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for row in read_rows(run / node / "rows.parquet", Score):
+            found.setdefault(row.prompt_id, []).append(row.value)
+    return {p: sum(v) / len(v) for p, v in found.items()}
+
+
+def print_gains(there: dict[str, list[Path]], iterations: int, digits: int) -> None:
+    """A Markdown table of the gains from step to step, paired by prompt."""
+    print("| arm | step | gain |\n|---|---|---|")
+    for arm, runs in there.items():
+        for p in range(1, iterations + 1):
+            a, b = (by_prompt(runs, i) for i in (p - 1, p))
+            mean, low, high = bootstrap_mean([b[k] - a[k] for k in sorted(a)], resamples=10_000)
+            print(
+                f"| {arm} | {p - 1} to {p} | {mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f}) |"
+            )

@@ -13,11 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from studies import finished, interval, metric, run_all
-
-from itercli.engine.rows import read_rows
-from itercli.records import Score
-from itercli.verifiers.passk import bootstrap_mean
+from studies import finished, interval, metric, print_gains, run_all
 
 ARMS = {"Self-Lengthen": "self_lengthen", "best of n": "self_lengthen_best_of_n"}
 # The default run is made to end within ten minutes; this is what it takes to tell the arms apart.
@@ -42,16 +38,6 @@ def drawn(run: Path) -> int:
     return total
 
 
-def words(runs: list[Path], iteration: int) -> dict[str, float]:
-    """Prompt id -> mean words of the held-out answers over all runs."""
-    node = f"iteration-{iteration:02d}/evaluate.score" if iteration else "before/evaluate.score"
-    found: dict[str, list[float]] = {}
-    for run in runs:
-        for row in read_rows(run / node / "rows.parquet", Score):
-            found.setdefault(row.prompt_id, []).append(row.value)
-    return {p: sum(v) / len(v) for p, v in found.items()}
-
-
 def table(args: argparse.Namespace) -> None:
     """Print Markdown tables of everything that is finished."""
     points = range(args.iterations + 1)
@@ -66,12 +52,7 @@ def table(args: argparse.Namespace) -> None:
             cells = " | ".join(interval([s[p] for s in series], digits) for p in points)
             print(f"| {arm} | {name} | {len(series)} | {cells} |")
     print("\nGains in words from step to step, paired by prompt; 95 % bootstrap interval over prompts:\n")
-    print("| arm | step | gain in words |\n|---|---|---|")
-    for arm, runs_ in there.items():
-        for p in range(1, args.iterations + 1) if runs_ else ():
-            a, b = (words(list(runs_.values()), i) for i in (p - 1, p))
-            mean, low, high = bootstrap_mean([b[k] - a[k] for k in sorted(a)], resamples=10_000)
-            print(f"| {arm} | {p - 1} to {p} | {mean:+.1f} ({low:+.1f} to {high:+.1f}) |")
+    print_gains({arm: list(runs_.values()) for arm, runs_ in there.items() if runs_}, args.iterations, 1)
     for arm, runs_ in there.items():
         tokens = [drawn(run) for run in runs_.values()]
         if tokens:

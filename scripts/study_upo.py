@@ -15,11 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from studies import finished, interval, metric, run_all
-
-from itercli.engine.rows import read_rows
-from itercli.records import Score
-from itercli.verifiers.passk import bootstrap_mean
+from studies import finished, interval, metric, print_gains, run_all
 
 ARMS = {
     "UPO": [],
@@ -38,16 +34,6 @@ def name_of(arm: str, seed: int) -> str:
     return f"upo-{arm.replace(' ', '_')}-seed{seed}"
 
 
-def rewards(runs: list[Path], iteration: int) -> dict[str, float]:
-    """Prompt id -> mean true reward of the held-out answers over all runs."""
-    node = f"iteration-{iteration:02d}/evaluate.score" if iteration else "before/evaluate.score"
-    found: dict[str, list[float]] = {}
-    for run in runs:
-        for row in read_rows(run / node / "rows.parquet", Score):
-            found.setdefault(row.prompt_id, []).append(row.value)
-    return {p: sum(v) / len(v) for p, v in found.items()}
-
-
 def evaluations(there: dict[str, list[Path]], iterations: int) -> None:
     """True reward, words and variety by iteration, means over seeds."""
     head = " | ".join("start" if p == 0 else f"after {p}" for p in range(iterations + 1))
@@ -60,12 +46,7 @@ def evaluations(there: dict[str, list[Path]], iterations: int) -> None:
     print(
         "\nGains in true reward from step to step, paired by prompt; 95 % bootstrap interval over prompts:\n"
     )
-    print("| arm | step | gain |\n|---|---|---|")
-    for arm, runs in there.items():
-        for p in range(1, iterations + 1):
-            a, b = (rewards(runs, i) for i in (p - 1, p))
-            mean, low, high = bootstrap_mean([b[k] - a[k] for k in sorted(a)], resamples=10_000)
-            print(f"| {arm} | {p - 1} to {p} | {mean:+.3f} ({low:+.3f} to {high:+.3f}) |")
+    print_gains(there, iterations, 3)
 
 
 def judges(runs: list[Path], iterations: int) -> None:

@@ -45,7 +45,7 @@ class Estimate(ClassifyStage):
     reads: Literal["together", "apart"] = Field(
         "together",
         description="together: both answers in one text, by a pair classifier (method estimator), as in UPO. "
-        "apart: each by itself, by a reward model r (method reward) whose passes say σ(r_1 - r_2); for models "
+        "apart: each by itself, by a reward model r (method reward); a pass says σ(r_1 - r_2). For models "
         "too small to compare two texts.",
     )
     order: Literal["chosen_first", "alternate"] = Field(
