@@ -16,8 +16,14 @@ help: ## List the targets
 demo: setup ## Train the tiny RTL model for a few iterations on this machine's CPU
 	@.venv/bin/iter run recipe=itertl
 
-test: setup-test ## Run all tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
+# Quick tests side by side, each on one thread; the slow ones one by one, as they use all cores.
+test: setup-test ## Run all tests (PYTEST_ARGS="-m 'not slow'" or anything else: one plain pytest with it)
+ifeq ($(strip $(PYTEST_ARGS)),)
+	@OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -m "not slow" -n auto --dist loadscope; quick=$$?; \
+	$(PYTHON_BIN) -m pytest -m slow && exit $$quick
+else
 	@$(PYTHON_BIN) -m pytest $(PYTEST_ARGS)
+endif
 
 lint: setup-dev ## Check style and format
 	@$(PYTHON_BIN) -m ruff check $(SOURCES)
