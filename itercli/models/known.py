@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 State = Literal["shipped", "pulled", "available", "missing"]
 
 TINY_RTL = Path(__file__).parent / "tiny_rtl"
+TINY_TEXTCRAFT = Path(__file__).parent / "tiny_textcraft"
 
 
 class KnownModel(BaseModel):
@@ -70,6 +71,14 @@ def known() -> list[KnownModel]:
             licence="Apache-2.0",
             state="shipped" if is_model_folder(TINY_RTL) else "missing",
             path=TINY_RTL,
+        ),
+        KnownModel(
+            name="tiny-textcraft",
+            what="Llama of 2M parameters, trained from scratch on games of TextCraft",
+            size=folder_size(TINY_TEXTCRAFT),
+            licence="Apache-2.0",
+            state="shipped" if is_model_folder(TINY_TEXTCRAFT) else "missing",
+            path=TINY_TEXTCRAFT,
         ),
         KnownModel(
             name="smollm2-135m",
