@@ -21,6 +21,7 @@ at none of the kills is a problem.
         --stages propose,extend,train_generator,train_extender
     python scripts/crash_test.py --recipe upo -n 5 \
         --stages train_reward,train_estimator,reward,estimate,train
+    python scripts/crash_test.py --recipe agent_r -n 8 --stages search,judge,revise,train
 
 Exit code 0 if all holds, 1 if not.
 """
@@ -114,6 +115,34 @@ SMALL = {
         "loop.evaluate.metrics=[words]",
         "headline=evaluate.words",
         "training.batch_size=1",
+        "training.checkpoint_steps=1",
+        "training.threads=1",
+    ],
+    # The tiny model's verdicts can't be read, so that bad paths stay whole and make many revisions to replay.
+    "agent_r": [
+        "recipe=agent_r",
+        "iterations=2",
+        "sampler=transformers",
+        "data.train.max_depth=1",
+        "data.train.limit=8",
+        "data.eval.limit=2",
+        "before.attempts.max_turns=4",
+        "before.attempts.max_new_tokens=24",
+        "before.bad_starts.min_steps=1",
+        "loop.search.simulations=4",
+        "loop.search.max_depth=8",
+        "loop.search.max_new_tokens=24",
+        "loop.judge.judge=actor",
+        "loop.judge.unreadable=uncertain",
+        "loop.judge.alpha=[0.5]",
+        "loop.judge.max_pairs=null",
+        "loop.judge.max_new_tokens=4",
+        "loop.rollout.max_turns=4",
+        "loop.rollout.max_new_tokens=24",
+        "loop.recover.max_turns=4",
+        "loop.recover.max_new_tokens=24",
+        "training.batch_size=2",
+        "training.max_steps=8",
         "training.checkpoint_steps=1",
         "training.threads=1",
     ],
