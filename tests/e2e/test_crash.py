@@ -60,6 +60,22 @@ def test_killed_in_each_stage_of_upo_that_works_for_long(tmp_path: Path) -> None
     assert "row stages resumed from a journal: 2; trainings resumed from a checkpoint: 3;" in done.stdout
 
 
+def test_killed_in_each_stage_of_agent_r_that_works_for_long(tmp_path: Path) -> None:
+    aimed = ("search", "judge", "revise", "train")
+    how = ("--recipe", "agent_r", "-n", "4", "--stages", ",".join(aimed), "--keep", str(tmp_path))
+    tests = ("rollout", "evaluate", "recover", "recovery")
+    less = (
+        "iterations=1", "data.train.limit=4", "training.max_steps=4", "headline=null",
+        *(f"{when}.{stage}=null" for when in ("before", "loop") for stage in tests),
+        "before.attempts=null", "before.bad_starts=null",
+    )  # fmt: skip
+    call = [sys.executable, str(SCRIPT), *how, *less]
+    done = subprocess.run(call, text=True, capture_output=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [stage for (stage,) in killed(done.stdout)] == [f"iteration-01/{stage}" for stage in aimed]
+    assert "row stages resumed from a journal: 3; trainings resumed from a checkpoint: 1;" in done.stdout
+
+
 def killed(table: str) -> list[list[str]]:
     """For each kill of the script's table the stages that were under way."""
     lines = [line.partition("SIGKILL")[2] for line in table.splitlines() if "SIGKILL" in line]
