@@ -37,7 +37,12 @@ def test_json_listing_with_hub_cache(capsys, tmp_path):
     assert main(["models", "--json"]) == 0
     listing = json.loads(capsys.readouterr().out)
     assert listing["schema"] == "itercli.models/1"
-    assert {m["name"] for m in listing["models"]} == {"tiny-rtl", "tiny-textcraft", "smollm2-135m", "minilm-l6"}
+    assert {m["name"] for m in listing["models"]} == {
+        "tiny-rtl",
+        "tiny-textcraft",
+        "smollm2-135m",
+        "minilm-l6",
+    }
     assert set(listing["models"][0]) == {"name", "what", "size", "licence", "state", "path"}
     assert listing["hub"] == [{"name": "acme/llama", "commit": COMMIT, "path": str(snapshot)}]
 
