@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from itercli.errors import IterError
 from itercli.records import ModelRef, Record
@@ -26,6 +26,18 @@ class LoraSpec(BaseModel):
     alpha: int = Field(32, ge=1, description="Scale numerator: updates are scaled by alpha / r.")
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: str | tuple[str, ...] = Field("all-linear", description="Module names or 'all-linear'.")
+    last_layers: int | None = Field(
+        None,
+        ge=1,
+        description="Only in so many layers, counted from the last: those below need no backward pass.",
+    )
+
+    @model_validator(mode="after")
+    def _names(self) -> LoraSpec:
+        pattern = isinstance(self.target_modules, str) and self.target_modules != "all-linear"
+        if self.last_layers is not None and pattern:
+            raise ValueError("last_layers goes with target_modules: all-linear or a list of names")
+        return self
 
 
 class TrainingSpec(Component):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -87,16 +88,31 @@ def with_adapter(model: Any, ref: ModelRef, lora: LoraSpec, seed: int, task: str
             )
         config.lora_dropout = lora.dropout
         return PeftModel.from_pretrained(model, ref.adapter, is_trainable=True, config=config)
-    targets = lora.target_modules
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
+        target_modules=_targets(model, lora),
         task_type=task,
     )
     torch.manual_seed(seed)
     return get_peft_model(model, config)
+
+
+def _targets(model: Any, lora: LoraSpec) -> str | list[str]:
+    """What PEFT is to adapt; with `last_layers`, each module by its full name."""
+    targets = lora.target_modules
+    if lora.last_layers is None:
+        return targets if isinstance(targets, str) else list(targets)
+    first = model.config.get_text_config().num_hidden_layers - lora.last_layers
+    linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+    layers = ((name, re.search(r"\.(\d+)\.", name)) for name in linear)
+    return [
+        name
+        for name, layer in layers
+        if layer and int(layer[1]) >= first
+        if isinstance(targets, str) or name.rpartition(".")[2] in targets
+    ]
 
 
 def save_adapter(model: Any, folder: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from itercli.training.arguments import training_arguments
 from itercli.training.base import Interrupted, LoraSpec, TrainingError, TrainingSpec
@@ -219,6 +220,24 @@ def test_adapter_of_another_shape_is_refused(tmp_path, ref):
     grown = ref.model_copy(update={"adapter": str(job.out / "adapter")})
     with pytest.raises(ValueError, match="tuning: full"):
         load_model(grown, dtype=torch.float32, lora=LoraSpec(r=8))
+
+
+def test_adapters_in_the_last_layers_only(ref):
+    def adapted(**options):
+        model = load_model(ref, dtype=torch.float32, lora=LoraSpec(r=2, **options))
+        return {
+            n.partition(".lora_")[0].partition("layers.")[2]
+            for n, p in model.named_parameters()
+            if p.requires_grad
+        }
+
+    every, last = adapted(), adapted(last_layers=1)
+    highest = max(name.partition(".")[0] for name in every)
+    assert last == {name for name in every if name.startswith(f"{highest}.")} < every
+    assert adapted(last_layers=1, target_modules=("q_proj",)) == {f"{highest}.self_attn.q_proj"}
+    assert adapted(last_layers=99) == every
+    with pytest.raises(ValidationError, match="last_layers goes with"):
+        LoraSpec(last_layers=1, target_modules=".*q_proj")
 
 
 def test_frozen_model(ref):
