@@ -84,7 +84,7 @@ def test_commands_exist(page: Path) -> None:
 def test_commands_of_the_preference_recipes_plan(tmp_path: Path) -> None:
     shown = re.findall(r"^    .*\n", (ROOT / "docs" / "upo.md").read_text(), re.MULTILINE)
     # The shell says what it would start: it knows about quotes, loops and continued lines.
-    script = "iter() { printf '%q ' \"$@\"; echo; }\n" + "".join(shown)
+    script = "python() { :; }\niter() { printf '%q ' \"$@\"; echo; }\n" + "".join(shown)
     said = subprocess.run(["bash", "-c", script], text=True, capture_output=True, check=True).stdout
     commands = [shlex.split(line) for line in said.splitlines()]
     runs = [overrides for command, *overrides in commands if command in ("run", "plan")]
