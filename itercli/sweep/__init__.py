@@ -1,0 +1,1 @@
+"""Sweeps: one command line, many runs (`iter run -m`)."""
