@@ -30,7 +30,7 @@ def details(run: Run) -> dict[str, Any]:
     """Content of `itercli.show/1`, see docs/json.md."""
     info = run.info
     short = summary(run)
-    config = _config(run)
+    config = config_of(run)
     views = stage_views(run, alive=short["state"] == "running")
     models = lineage(info, config, views)
     latest = {m["role"]: m for m in models if m["state"] == "done" and m["path"]}
@@ -92,7 +92,8 @@ def render(run: Run, content: dict[str, Any], *, groups: bool = False) -> None:
     _closing(console, run, content["run"])
 
 
-def _config(run: Run) -> dict[str, Any]:
+def config_of(run: Run) -> dict[str, Any]:
+    """The resolved recipe of a run; empty where it is missing or damaged."""
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         config = yaml.load((run.path / "config.yaml").read_bytes(), loader)

@@ -48,7 +48,7 @@ def show_turns(console: Console, turns: Sequence[Row], lines: int | None) -> Non
     """Print turns: what was written, done and seen."""
     for n, turn in enumerate(turns, 1):
         action, said = str(turn.get("action", "")), str(turn.get("text", ""))
-        console.print(_headline(n, turn))
+        console.print(headline(n, turn))
         if said.strip() != action.strip():
             block(console, "answer", said, lines)
         block(console, "action", action or "(none)", lines)
@@ -72,7 +72,7 @@ def number(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, int | float) else "?"
 
 
-def _headline(n: int, turn: Row) -> Text:
+def headline(n: int, turn: Row) -> Text:
     """``turn 3: reward +0.25, score 0.5, done, not trained on``."""
     reward = turn.get("reward")
     facts = [f"reward {'+' if isinstance(reward, float) and reward > 0 else ''}{number(reward)}"]

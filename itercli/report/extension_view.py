@@ -40,13 +40,14 @@ def show_steps(console: Console, meta: Mapping[str, Any], lines: int | None) -> 
     """
     text, name = meta["draft"], "draft"
     for number, step in enumerate(meta["steps"], 1):
-        console.print(_headline(number, step))
+        console.print(headline(number, step))
         console.print(side_by_side({name: text, "stage A": step["a"], "stage B": step["b"]}, console, lines))
         if step["taken"]:
             text, name = step["a"] + step["b"], f"text after step {number}"
 
 
-def _headline(number: int, step: Mapping[str, Any]) -> Text:
+def headline(number: int, step: Mapping[str, Any]) -> Text:
+    """``step 1: 12 -> 31 words (x2.58), taken``."""
     words = f"{step.get('words_before', '?')} -> {step.get('words', '?')} words"
     line = Text.assemble((f"step {number}", "cyan"), f": {words} (x{_number(step.get('ratio'))}), ")
     if step["taken"]:

@@ -38,15 +38,19 @@ def show_pair(console: Console, pair: Mapping[str, Any], lines: int | None) -> N
     Args:
         lines: Lines of each answer that are shown; None for all.
     """
-    for facts in (_reward(pair), _estimate(pair), _label(pair)):
-        if facts:
-            console.print(Text(clean("  ".join(facts)), "dim"))
+    for line in facts(pair):
+        console.print(Text(clean("  ".join(line)), "dim"))
     sources = [*(pair.get("sources") or ()), "", ""]
     names = [
         f"{kind} {clean(str(by))}".strip() for kind, by in zip(("chosen", "rejected"), sources, strict=False)
     ]
     texts = dict(zip(names, (str(pair.get("chosen", "")), str(pair.get("rejected", ""))), strict=True))
     console.print(side_by_side(texts, console, lines))
+
+
+def facts(pair: Mapping[str, Any]) -> list[list[str]]:
+    """Rewards, the estimator's numbers and the label's, each as far as it is known."""
+    return [line for line in (_reward(pair), _estimate(pair), _label(pair)) if line]
 
 
 def _reward(pair: Mapping[str, Any]) -> list[str]:

@@ -81,10 +81,18 @@ def _cells(node: Row, guide: str, best: bool) -> tuple[Text, str, str, str, Text
     action = first_line(str(turn.get("action", ""))) or "(none)" if turn else "(start)"
     visits = node["visits"]
     mean = number(node["value"] / visits) if visits else "-"
-    info = turn.get("info") or {}
-    marks = [("best", "green")] if best else []
-    marks += [("end", "")] if node["terminal"] else [("closed", "dim")] if node["closed"] else []
-    marks += [(name, "red") for name in ("disaster", "error") if name in info]
-    said = Text(" ").join(Text(*mark) for mark in marks)
+    said = Text(" ").join(Text(*mark) for mark in marks(node, best))
     name = Text.assemble((guide, "dim"), (action.expandtabs(4), "bold" if best else ""))
     return name, str(visits), mean, number(turn["score"]) if turn else "", said
+
+
+def marks(node: Row, best: bool) -> list[tuple[str, str]]:
+    """What is special about a node, each with a style.
+
+    Args:
+        best: Whether it lies on the way to the best end.
+    """
+    info = (node.get("turn") or {}).get("info") or {}
+    found = [("best", "green")] if best else []
+    found += [("end", "")] if node["terminal"] else [("closed", "dim")] if node["closed"] else []
+    return found + [(name, "red") for name in ("disaster", "error") if name in info]
