@@ -17,6 +17,8 @@ COMMANDS = {
     "runs": "list runs",
     "show": "a run's stages, metrics, lineage and times",
     "samples": "look at prompts, completions and verdicts",
+    "export": "hand over a model, or a stage's rows, with a card",
+    "clean": "remove what no run needs any more",
     "doctor": "check versions, tools, GPU and disk",
 }
 EXAMPLES = """\

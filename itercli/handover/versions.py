@@ -1,0 +1,223 @@
+"""Which model of a run is handed over, and what it stands on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from itercli.engine.context import model_ref
+from itercli.engine.runs import Run
+from itercli.errors import IterError
+from itercli.models.hub import is_hub_id
+from itercli.models.known import known
+from itercli.recipe.errors import nearest
+from itercli.records import ModelRef
+from itercli.report.best import sentence
+from itercli.report.details import details
+
+HUB = "hub:"
+
+
+class HandoverError(IterError):
+    """Nothing can be handed over like this; the message names the way out."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a role of a run.
+
+    Attributes:
+        content: The run as in `itercli.show/1`.
+        made: The version's entry in the lineage.
+        iteration: The iteration that it was made in; 0 is before the loop.
+        ref: How to load it here.
+        why: Why this one, in words.
+    """
+
+    run: Run
+    content: dict[str, Any]
+    made: dict[str, Any]
+    iteration: int
+    ref: ModelRef
+    why: str
+
+    @property
+    def role(self) -> str:
+        """Its role."""
+        return str(self.made["role"])
+
+    @property
+    def label(self) -> str:
+        """Role and number, for example ``policy@2``."""
+        return str(self.made["version"])
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """The role's start model: path, digest and source."""
+        return dict(self.run.info["roles"][self.role])
+
+    @property
+    def on_start(self) -> bool:
+        """Whether its base is the role's start model, not weights that the run trained."""
+        return self.ref.base == self.start["path"]
+
+
+@dataclass(frozen=True)
+class Base:
+    """The start model by a name that means something on other machines.
+
+    Attributes:
+        name: Hub id, or what people call it.
+        revision: Commit of a hub model.
+        licence: As hubs write it, for example "apache-2.0"; empty if it is not known.
+        exact: Whether `name` leads to the very weights that the run started from.
+    """
+
+    name: str
+    revision: str | None = None
+    licence: str = ""
+    exact: bool = False
+
+    @property
+    def hub(self) -> str | None:
+        """The hub id, if it is one."""
+        return self.name if is_hub_id(self.name) else None
+
+
+def choose(run: Run, *, role: str | None = None, iteration: str | None = None) -> Version:
+    """A role's version.
+
+    Args:
+        role: The only trained one, or that of the headline's stage, unless given.
+        iteration: ``best`` (by the headline), ``last`` or a number: the version at its end. None is
+            the best where there is a headline with values, else the last.
+
+    Raises:
+        HandoverError: No such role, iteration or finished version.
+    """
+    content = details(run)
+    models = content["lineage"]
+    role = _role(run, models, role)
+    mine = [m for m in models if m["role"] == role]
+    nodes = run.info["nodes"]
+    made_in = [nodes[m["made_by"]]["iteration"] if m["made_by"] else 0 for m in mine]
+    best = content["best"]
+    if iteration is None:
+        iteration = "best" if best else "last"
+    if iteration == "best":
+        if not best:
+            raise HandoverError(
+                f"{run.name} has no headline metric with a value, so no best iteration; "
+                "say --iteration last, or a number"
+            )
+        wanted = best["models"][role]
+        at = next(i for i, m in enumerate(mine) if (m["version"], m["path"]) == tuple(wanted.values()))
+        why = f"the best by the headline: {sentence(best)}"
+    else:
+        fits = [i for i, m in enumerate(mine) if m["state"] == "done" and _at(run, made_in[i], iteration)]
+        if not fits:
+            raise HandoverError(f"{run.name}: {role} has no finished version at --iteration {iteration}")
+        at = fits[-1]
+        why = "the last one" if iteration == "last" else f"the version at the end of iteration {iteration}"
+    return Version(run, content, mine[at], made_in[at], _ref(run, mine[at]), why)
+
+
+def _role(run: Run, models: list[dict[str, Any]], role: str | None) -> str:
+    roles = list(run.info.get("roles", {}))
+    if role is not None:
+        if role not in roles:
+            near = nearest(role, roles)
+            hint = f" Did you mean {near}?" if near else ""
+            raise HandoverError(f"{run.name} has no role {role!r}.{hint} There are: {', '.join(roles)}")
+        return role
+    trained = list(dict.fromkeys(m["role"] for m in models if m["made_by"]))
+    # The headline's evaluation used one of them.
+    stage = (run.info.get("headline") or "").partition(".")[0]
+    used = [
+        label.partition("@")[0]
+        for node, place in run.info["nodes"].items()
+        if node.partition("/")[2] in (stage, f"{stage}.sample") or node.partition("/")[2] == "rollout"
+        for label in place["models"].values()
+    ]
+    for candidates in (trained, [r for r in dict.fromkeys(used) if r in trained], roles):
+        if len(candidates) == 1:
+            return candidates[0]
+    raise HandoverError(f"{run.name} has several roles; say which with --role: {', '.join(trained or roles)}")
+
+
+def _at(run: Run, made_in: int, iteration: str) -> bool:
+    if iteration == "last":
+        return True
+    total = int(run.info.get("iterations", 0))
+    if not iteration.isdigit() or int(iteration) > total:
+        raise HandoverError(f"--iteration {iteration!r}: best, last or 0 to {total} of {run.name}")
+    return made_in <= int(iteration)
+
+
+def _ref(run: Run, made: dict[str, Any]) -> ModelRef:
+    start = run.info["roles"][made["role"]]
+    if start["path"] is None:
+        raise HandoverError(
+            f"role {made['role']} of {run.name} is a model behind a server: nothing of it is here"
+        )
+    if made["made_by"] is None:
+        return ModelRef(
+            base=start["path"],
+            adapter=start.get("adapter"),
+            version=made["version"],
+            digest=start["digest"],
+        )
+    entry = run.entry(made["made_by"])
+    try:
+        assert entry is not None
+        ref = model_ref(entry, made["version"], start["path"])
+    except FileNotFoundError as error:
+        raise HandoverError(f"{made['version']} of {run.name} is not finished: {error}") from None
+    missing = [p for p in (ref.base, ref.adapter) if p and not Path(p).is_dir()]
+    if missing:
+        raise HandoverError(
+            f"{made['version']} of {run.name}: {missing[0]} is not there any more; `iter run` makes "
+            "trained models again, start models have to be put back"
+        )
+    return ref
+
+
+def base_of(version: Version, told: str | None) -> Base:
+    """The start model's portable name; `told` overrides what is known here."""
+    start = version.start
+    path = Path(start["path"])
+    licence = ""
+    origin = ""
+    for model in known():
+        if model.path == path:
+            licence, origin = model.licence.lower(), model.name
+    made_from = _json(path / "origin.json").get("model")
+    licence = licence or _front_matter(path / "README.md").get("license", "")
+    if told is not None:
+        return Base(told, None, licence, exact=True)
+    if str(start["digest"]).startswith(HUB):
+        repo, _, commit = start["digest"].removeprefix(HUB).partition("@")
+        return Base(repo, commit, licence, exact=True)
+    return Base(str(made_from or origin or path.name), None, licence, exact=False)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _front_matter(path: Path) -> dict[str, Any]:
+    """YAML between the first two lines of dashes of a model card."""
+    import yaml
+
+    try:
+        _, text, _ = path.read_text("utf-8").split("---\n", 2)
+        found = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
