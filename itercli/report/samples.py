@@ -196,18 +196,23 @@ def page(run: Run, node: str, query: Query) -> Page:
             if query.offset < found.matched <= query.offset + query.limit:
                 picked.append(row)
     found.outcomes = dict(outcomes.most_common())
-    whole = WHOLE.get(place["kind"])
-    if whole and (found.finished or place["kind"] not in ("episodes", "trees")):  # else they are calls
-        if place["kind"] == "pairs":
-            picked = [with_means(row) for row in picked]
-        found.samples = [{"prompt_id": row.get("prompt_id"), whole: row} for row in picked]
-        return found
-    wanted = {prompt_id for row in picked for prompt_id in _prompt_ids(row)}
-    prompts = prompts_of(run, node, wanted) if place["kind"] != "prompts" else {}
-    keys = {(r["prompt_id"], r["index"]) for r in picked} if place["kind"] == "scores" else set()
-    drawn = drawn_for(run, node, keys) if keys else {}
-    found.samples = [_sample(row, prompts, drawn) for row in picked]
+    found.samples = joined(run, node, picked, finished=found.finished)
     return found
+
+
+def joined(run: Run, node: str, rows: list[Row], *, finished: bool) -> list[Row]:
+    """A node's rows as `samples` of a `Page`: with prompts and sampling details beside them."""
+    kind = run.info["nodes"][node]["kind"]
+    whole = WHOLE.get(kind)
+    if whole and (finished or kind not in ("episodes", "trees")):  # else they are calls
+        if kind == "pairs":
+            rows = [with_means(row) for row in rows]
+        return [{"prompt_id": row.get("prompt_id"), whole: row} for row in rows]
+    wanted = {prompt_id for row in rows for prompt_id in _prompt_ids(row)}
+    prompts = prompts_of(run, node, wanted) if kind != "prompts" else {}
+    keys = {(r["prompt_id"], r["index"]) for r in rows} if kind == "scores" else set()
+    drawn = drawn_for(run, node, keys) if keys else {}
+    return [_sample(row, prompts, drawn) for row in rows]
 
 
 def _prompt_ids(row: Row) -> list[str]:
