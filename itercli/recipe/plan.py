@@ -13,7 +13,7 @@ from typing import Any
 from itercli.errors import IterError
 from itercli.models import ModelError, ModelNotHere, ModelSpec, ResolvedModel, resolve
 from itercli.recipe.errors import Problem, RecipeError, nearest
-from itercli.recipe.schema import RESERVED, SCOPES, Recipe, Scope
+from itercli.recipe.schema import RESERVED, SCOPES, Recipe, RecipeConfig, Scope
 from itercli.recipe.seeds import digest, seed_for
 from itercli.stages.base import Link, Stage
 
@@ -280,7 +280,7 @@ class _Planner:
 
     def _check_rules(self) -> None:
         config = self.recipe.config
-        for field_name, stage, metric in _metric_refs(config.headline, config.stop):
+        for field_name, stage, metric in _metric_refs(config):
             target = self.recipe.stages["loop"].get(stage)
             known = [n for n, s in self.recipe.stages["loop"].items() if s.OUTPUT == "metrics"]
             if target is None or target.OUTPUT != "metrics":
@@ -324,14 +324,12 @@ def node_id(scope: Scope, iteration: int, name: str) -> str:
     return f"iteration-{iteration:02d}/{name}" if scope == "loop" else f"{scope}/{name}"
 
 
-def _metric_refs(headline: str | None, stop: Any) -> list[tuple[str, str, str]]:
-    refs = []
-    if headline:
-        stage, _, metric = headline.partition(".")
-        refs.append(("headline", stage, metric))
-    if stop:
-        refs.append(("stop", stop.stage, stop.metric))
-    return refs
+def _metric_refs(config: RecipeConfig) -> list[tuple[str, str, str]]:
+    """Field, stage and metric of all that names a metric."""
+    tuned = config.tune.metric if config.tune else None
+    named = [(field, name) for field, name in (("headline", config.headline), ("tune.metric", tuned)) if name]
+    refs = [(field, *name.partition(".")[::2]) for field, name in named]
+    return [*refs, ("stop", config.stop.stage, config.stop.metric)] if config.stop else refs
 
 
 __all__ = ["SCOPES", "ModelUse", "Node", "Plan", "build_plan", "node_id"]

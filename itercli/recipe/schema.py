@@ -20,6 +20,7 @@ from itercli.recipe.errors import Problem, RecipeError, nearest, shorten
 from itercli.recipe.fields import NESTED, UNKNOWN
 from itercli.sampling.base import SamplerSpec
 from itercli.stages.base import Stage
+from itercli.tune.spec import TuneSpec
 
 Scope = Literal["before", "loop", "after"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -85,6 +86,7 @@ class RecipeConfig(BaseModel):
     plugins: tuple[str, ...] = ()
     roles: dict[str, ModelSpec] = Field(min_length=1)
     stop: StopRule | None = None
+    tune: TuneSpec | None = Field(None, description="What `iter tune` varies; no part of a run.")
     headline: str | None = Field(None, description="STAGE.METRIC that the closing table leads with.")
     before: dict[str, dict[str, Any]] = Field(default_factory=dict)
     loop: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Tuning: a study of trials over a recipe's options, with Optuna."""
