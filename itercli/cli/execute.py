@@ -25,25 +25,34 @@ from itercli.report.text import clean
 
 
 def execute(
-    plan: Plan, *, root: Path, name: str, overrides: list[str], again: str | None, plain: bool = False
+    plan: Plan,
+    *,
+    root: Path,
+    name: str,
+    overrides: list[str],
+    again: str | None,
+    plain: bool = False,
+    quiet: bool = False,
 ) -> int:
     """Run a plan in `root/name` and return the exit code.
 
     Args:
         again: Command that continues the run; shown when it is interrupted.
         plain: Print plain lines also on a terminal.
+        quiet: Leave it to the caller to say how it ended.
     """
     run = Run(Path(os.path.abspath(root)) / name)
     again = again or f"iter resume {name}"
     try:
         with run.lock():
-            return _locked(plan, run, overrides, again, plain)
+            return _locked(plan, run, overrides, again, plain, quiet)
     except Locked as error:
-        print(
-            f"error: run {name} is being run by {error.holder} already. Wait for it, or give this "
-            f"one another name with --name; stages they share are computed once",
-            file=sys.stderr,
-        )
+        if not quiet:
+            print(
+                f"error: run {name} is being run by {error.holder} already. Wait for it, or give this "
+                f"one another name with --name; stages they share are computed once",
+                file=sys.stderr,
+            )
         return 3
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -51,7 +60,7 @@ def execute(
         return 1
 
 
-def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool) -> int:
+def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool, quiet: bool) -> int:
     info = _info(plan, run, overrides)
     display = make_display(plain)
     runner = Runner(plan, run, display)
@@ -86,6 +95,8 @@ def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool)
         if runner.outcome.ran or code or run.info.get("state") != info["state"]:
             run.save(info)
             run.event("run_ended", state=info["state"], ran=runner.outcome.ran, reused=runner.outcome.reused)
+    if quiet:
+        return code
     if message:
         print(clean(message), file=sys.stderr)  # it may quote a server or a worker's log
     else:
@@ -112,7 +123,12 @@ def _info(plan: Plan, run: Run, overrides: list[str]) -> dict[str, Any]:
         "iterations": plan.recipe.config.iterations,
         "headline": plan.recipe.config.headline,
         "roles": {
-            role: {"path": str(m.path) if m.path else None, "digest": m.digest, "source": m.source}
+            role: {
+                "path": str(m.path) if m.path else None,
+                "adapter": str(m.adapter) if m.adapter else None,
+                "digest": m.digest,
+                "source": m.source,
+            }
             for role, m in plan.roots.items()
         },
         "nodes": old["nodes"] if same else nodes,

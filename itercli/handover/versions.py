@@ -175,6 +175,8 @@ def _ref(run: Run, made: dict[str, Any]) -> ModelRef:
         ref = model_ref(entry, made["version"], start["path"])
     except FileNotFoundError as error:
         raise HandoverError(f"{made['version']} of {run.name} is not finished: {error}") from None
+    if ref.digest == start["digest"]:  # nothing to train on: still the start model, adapter and all
+        ref = ref.model_copy(update={"adapter": start.get("adapter")})
     missing = [p for p in (ref.base, ref.adapter) if p and not Path(p).is_dir()]
     if missing:
         raise HandoverError(

@@ -70,6 +70,22 @@ def folder_digest(folder: Path, code: bool = False) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
+def adapter_digest(folder: Path) -> str:
+    """ "adapter:..." over an adapter's weights and shape, whatever its config calls the base.
+
+    Raises:
+        OSError, ValueError: A file can't be read.
+    """
+    config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    shape = {k: v for k, v in config.items() if k not in ("base_model_name_or_path", "revision")}
+    total = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+    cache = _Cache()
+    for path in sorted([*folder.glob("adapter_model*.safetensors"), *folder.glob("adapter_model*.bin")]):
+        total.update(f"{path.name}\0{cache.file_hash(path.resolve())}\n".encode())
+    cache.save()
+    return f"adapter:{total.hexdigest()[:20]}"
+
+
 class _Cache:
     """`digests.json`: {path: [size, mtime_ns, inode, sha256]}. Losing it costs only time."""
 

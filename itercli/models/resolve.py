@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
 from itercli.models import hub
-from itercli.models.digest import folder_digest
+from itercli.models.digest import adapter_digest, folder_digest
 from itercli.models.known import KnownModel, find_known, is_model_folder, known
 from itercli.models.spec import ModelError, ModelNotFound, ModelNotHere, ModelSpec, ResolvedModel
 from itercli.records import SERVED
+
+ADAPTER = "adapter_config.json"
 
 
 def _say(line: str) -> None:
@@ -19,7 +22,7 @@ def _say(line: str) -> None:
 
 
 def resolve(spec: ModelSpec, download: bool = False) -> ResolvedModel:
-    """The local folder and digest of a model.
+    """The local folder and digest of a model, with its adapter if it has one.
 
     Looks for a known name, then a folder (relative to the current one), then a hub id in
     the local hub cache. Without `download` it never touches the network.
@@ -34,6 +37,30 @@ def resolve(spec: ModelSpec, download: bool = False) -> ResolvedModel:
     """
     if spec.served is not None:
         return ResolvedModel(path=None, digest=f"{SERVED}{spec.served}", source="served")
+    if spec.adapter is None:
+        folder = Path(spec.path).expanduser()
+        if not (folder / ADAPTER).is_file() or is_model_folder(folder):
+            return _resolve_base(spec, download)
+        spec = spec.model_copy(update={"path": _base_of(folder), "adapter": spec.path})
+    adapter = Path(str(spec.adapter)).expanduser().resolve()
+    if not (adapter / ADAPTER).is_file():
+        raise ModelNotFound(f"{spec.adapter} is no LoRA adapter: it has no {ADAPTER}")
+    base = _resolve_base(spec, download)
+    return base.model_copy(update={"adapter": adapter, "digest": f"{base.digest}+{adapter_digest(adapter)}"})
+
+
+def _base_of(adapter: Path) -> str:
+    """The base that an adapter's config names: a known name, a folder or a hub id."""
+    named = json.loads((adapter / ADAPTER).read_text("utf-8")).get("base_model_name_or_path")
+    if not isinstance(named, str) or not (find_known(named) or Path(named).is_dir() or hub.is_hub_id(named)):
+        raise ModelNotFound(
+            f"{adapter} is a LoRA adapter on {named!r}, which is no model here; say which it is on: "
+            f"'model={{path: BASE, adapter: {adapter}}}'"
+        )
+    return named
+
+
+def _resolve_base(spec: ModelSpec, download: bool) -> ResolvedModel:
     entry = find_known(spec.path)
     if entry is not None:
         _refuse_revision(spec, "a known model")
@@ -111,10 +138,6 @@ def _check_folder(folder: Path) -> None:
         if not hub.is_complete(folder):
             raise ModelNotFound(f"{folder} has a config.json, but its weight files are not all there")
         return
-    if (folder / "adapter_config.json").is_file():
-        raise ModelNotFound(
-            f"{folder} is a LoRA adapter, not a whole model; give the folder of its base or of a merged model"
-        )
     raise ModelNotFound(f"{folder} is no model: it has no config.json; give the folder with the weights")
 
 

@@ -15,6 +15,8 @@ class ModelSpec(BaseModel):
 
     Attributes:
         path: A known name (`iter models`), a local folder, or a hub id (`org/name`).
+        adapter: Folder of a LoRA adapter on it. Where `path` is an adapter's folder itself, its base
+            is the one that its config names.
         served: Instead of `path`: the name of a model behind an OpenAI-compatible server, of
             which nothing is on this machine. Whether the server changes it can't be seen here.
         revision: Branch, tag or commit of a hub id; "main" if not given.
@@ -25,6 +27,7 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = ""
+    adapter: str | None = Field(None, min_length=1)
     served: str | None = Field(None, min_length=1)
     revision: str | None = None
     trust_remote_code: bool = False
@@ -33,8 +36,10 @@ class ModelSpec(BaseModel):
     def _one_place(self) -> ModelSpec:
         if bool(self.path) == (self.served is not None):
             raise ValueError("`path` (a known name, a folder or a hub id), or `served` (a server's model)")
-        if self.served is not None and (self.revision is not None or self.trust_remote_code):
-            raise ValueError("`served` without `revision` and `trust_remote_code`, which are the server's")
+        if self.served is not None and (self.revision or self.adapter or self.trust_remote_code):
+            raise ValueError(
+                "`served` without `revision`, `adapter` and `trust_remote_code`, which are the server's"
+            )
         return self
 
 
@@ -43,14 +48,17 @@ class ResolvedModel(BaseModel):
 
     Attributes:
         path: Local folder with config, weights and tokenizer; None for a served model.
+        adapter: Folder of the LoRA adapter on it, or None.
         digest: Identifies the weights and the tokenizer: "sha256:..." for folders,
-            "hub:ORG/NAME@COMMIT" for hub models, "served:NAME" for served ones.
+            "hub:ORG/NAME@COMMIT" for hub models, "served:NAME" for served ones; "+adapter:..." follows
+            where there is one.
         source: "shipped", "pulled", "folder", "hub", "served", or "absent": not fetched yet.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path | None
+    adapter: Path | None = None
     digest: str
     source: Literal["shipped", "pulled", "folder", "hub", "served", "absent"]
 
