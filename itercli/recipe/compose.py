@@ -74,7 +74,7 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
     dirs = user_dirs(recipes)
     with tempfile.TemporaryDirectory(prefix="itercli-recipe-") as scratch:
         given = [_recipe_file(o, Path(scratch)) for o in overrides]
-        with _search_path([Path(scratch), *dirs]) as search:
+        with search_path([Path(scratch), *dirs]) as search:
             recipe = next((o.removeprefix("recipe=") for o in reversed(given) if o.startswith("recipe=")), "")
             prepared = [o for g in given for o in _prepare(g, search, recipe)]
             try:
@@ -93,7 +93,7 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
 
 
 @contextmanager
-def _search_path(dirs: list[Path]) -> Iterator[Callable[[str], list[str]]]:
+def search_path(dirs: list[Path]) -> Iterator[Callable[[str], list[str]]]:
     """Hydra with our folders; yields a function that lists a group's options."""
     global _extra_dirs
     plugins = Plugins.instance()

@@ -55,6 +55,7 @@ class Sweep:
         path: `runs/.sweeps/NAME`.
         recipe: The recipe's name, or several, joined with `+`.
         overrides: The command line's overrides, those of Hydra's launcher included.
+        line: The whole command; typed again, it goes on.
         points: In the order of the command line; no two are the same run.
         folder: Where the command was given; relative paths in recipes start there.
         created, updated: When it was first and last given, UTC.
@@ -64,6 +65,7 @@ class Sweep:
     recipe: str
     overrides: list[str]
     points: list[SweepPoint]
+    line: str = ""
     folder: str = ""
     created: str = ""
     updated: str = ""
@@ -81,6 +83,10 @@ class Sweep:
     def run(self, point: SweepPoint) -> Run:
         """A point's run; its folder isn't there before the point has begun."""
         return Run(self.root / point.run)
+
+    def recipe_file(self, point: SweepPoint) -> Path:
+        """Where a point's resolved recipe is."""
+        return self.path / f"{point.run}.yaml"
 
     def save(self) -> None:
         """Write the record."""
@@ -128,5 +134,5 @@ def _load(path: Path) -> Sweep | None:
     if content is None:
         return None
     points = [SweepPoint(p["run"], p["changed"], p["overrides"]) for p in content["points"]]
-    known = {k: content[k] for k in ("recipe", "overrides", "folder", "created", "updated")}
+    known = {k: content[k] for k in ("recipe", "overrides", "line", "folder", "created", "updated")}
     return Sweep(path, points=points, **known)
