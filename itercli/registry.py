@@ -46,6 +46,7 @@ BUILTIN = (
     "itercli.stages.estimate",
     "itercli.stages.win_rate",
     "itercli.stages.divergence",
+    "itercli.stages.lm_eval",
     "itercli.search.mcts",
     "itercli.sampling.specs",
     "itercli.training.methods",

@@ -194,8 +194,12 @@ def _made(store: Store, node: dict[str, str]) -> dict[str, str]:
 
 def _model(store: Store, use: dict[str, Any]) -> ModelRef:
     if use["node"] is None:
-        return ModelRef(base=use["path"], version=use["version"], digest=use["digest"])
-    return model_ref(store.entry(use["node"]["kind"], use["node"]["key"]), use["version"], use["path"])
+        return ModelRef(
+            base=use["path"], adapter=use["adapter"], version=use["version"], digest=use["digest"]
+        )
+    ref = model_ref(store.entry(use["node"]["kind"], use["node"]["key"]), use["version"], use["path"])
+    # Where there was nothing to train on it is still the start model, adapter and all.
+    return ref.model_copy(update={"adapter": use["adapter"]}) if ref.digest == use["digest"] else ref
 
 
 def _die_with_parent() -> None:

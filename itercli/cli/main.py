@@ -18,6 +18,7 @@ COMMANDS = {
     "show": "a run's stages, metrics, lineage and times",
     "samples": "look at prompts, completions and verdicts",
     "export": "hand over a model, or a stage's rows, with a card",
+    "eval": "evaluate any model, or a run's, on a suite",
     "clean": "remove what no run needs any more",
     "doctor": "check versions, tools, GPU and disk",
 }

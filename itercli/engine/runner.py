@@ -235,6 +235,7 @@ class Runner:
                         "version": use.label,
                         "node": self._place(use.node) if use.node else None,
                         "path": str(self.plan.roots[use.role].path or ""),
+                        "adapter": str(self.plan.roots[use.role].adapter or "") or None,
                         "digest": self.plan.roots[use.role].digest,
                     }
                     for slot, use in node.models.items()

@@ -42,7 +42,7 @@ def model_card(
         gguf: There is a GGUF file beside the weights.
     """
     run, info = version.content["run"], version.run.info
-    config = yaml.safe_load((version.run.path / "config.yaml").read_text("utf-8")) or {}
+    config = version.config
     warnings = []
     if not base.licence:
         warnings.append("the base model's licence is not known here: add `license:` to README.md")

@@ -12,6 +12,7 @@ from itercli.engine.runs import Run
 from itercli.errors import IterError
 from itercli.models.hub import is_hub_id
 from itercli.models.known import known
+from itercli.recipe.compose import load_yaml
 from itercli.recipe.errors import nearest
 from itercli.records import ModelRef
 from itercli.report.best import sentence
@@ -57,6 +58,11 @@ class Version:
     def start(self) -> dict[str, Any]:
         """The role's start model: path, digest and source."""
         return dict(self.run.info["roles"][self.role])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved recipe of the run."""
+        return load_yaml(self.run.path / "config.yaml") or {}
 
     @property
     def on_start(self) -> bool:
