@@ -17,6 +17,7 @@ COMMANDS = {
     "runs": "list runs",
     "show": "a run's stages, metrics, lineage and times",
     "samples": "look at prompts, completions and verdicts",
+    "compare": "runs beside each other: metrics, options, cost, tests",
     "export": "hand over a model, or a stage's rows, with a card",
     "eval": "evaluate any model, or a run's, on a suite",
     "clean": "remove what no run needs any more",

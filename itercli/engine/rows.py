@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -76,12 +76,12 @@ def read_rows(path: Path, record: type[R]) -> Iterator[R]:
         )
 
 
-def read_table(path: Path) -> Iterator[dict[str, Any]]:
-    """Raw column values, for readers that don't know the record type."""
+def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Raw column values, for readers that don't know the record type, or need only some columns."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH):
+        for batch in file.iter_batches(BATCH, columns=None if columns is None else list(columns)):
             yield from batch.to_pylist()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from itercli.engine.runs import Run
+from itercli.recipe.errors import nearest
 from itercli.report.numbers import NOTHING, interval, missing, number
 from itercli.report.samples import default_rows
 
@@ -27,6 +29,23 @@ def by_iteration(run: Run) -> dict[str, dict[int, Any]]:
         for name, value in line["metrics"].items():
             table.setdefault(f"{line['stage']}.{name}", {})[line["iteration"]] = value
     return table
+
+
+def metric_named(name: str, known: Iterable[str]) -> str:
+    """The metric that a person means: ``stage.metric``, or ``metric`` alone where one stage has it.
+
+    Raises:
+        LookupError: None, or several; the message lists what there is.
+    """
+    known = list(dict.fromkeys(known))
+    hits = [k for k in known if k == name] or [k for k in known if k.partition(".")[2] == name]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise LookupError(f"several stages have a metric {name!r}: {', '.join(hits)}")
+    near = nearest(name, known) or nearest(name, [k.partition(".")[2] for k in known])
+    hint = f" Did you mean {near}?" if near else ""
+    raise LookupError(f"no metric {name!r}.{hint} There are: {', '.join(known) or 'none yet'}")
 
 
 def metric_tables(run: Run, width: int) -> list[Table]:

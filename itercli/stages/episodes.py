@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import Any, Literal
 
@@ -62,7 +62,9 @@ class EpisodeMetrics(SummaryStage):
         episodes = [e for a in ctx.inputs["of"] for e in a.rows(Episode)]
         if not episodes:
             raise StageError(f"{ctx.name}: {', '.join(self.of)} has no episodes to summarise")
-        values = {metric: self._values(metric, episodes) for metric in self.metrics}
+        found = {metric: episode_values(metric, episodes, self.success_at) for metric in self.metrics}
+        # `check` has refused names that episodes have no values for.
+        values: dict[str, Values] = {metric: dict(of) for metric, of in found.items() if of is not None}
         result: dict[str, Any] = {m: self.mean(of.values(), ctx.seed) for m, of in values.items()}
         where = {e.prompt_id: str(e.meta["environment"]) for e in episodes}
         for name in sorted(set(where.values())) if len(set(where.values())) > 1 else ():
@@ -75,21 +77,28 @@ class EpisodeMetrics(SummaryStage):
         ctx.finish_file("groups.json", {"by": self.by, "groups": groups})
         ctx.finish_metrics(result)
 
-    def _values(self, metric: str, episodes: Sequence[Episode]) -> Values:
-        """A metric's value for each task."""
-        of = self._measure(metric)
-        found: dict[str, list[float]] = {}
-        for episode in episodes:
-            found.setdefault(episode.prompt_id, []).append(of(episode))
-        return {task: fmean(numbers) for task, numbers in found.items()}
 
-    def _measure(self, metric: str) -> Callable[[Episode], float]:
-        if match := REPEATS.fullmatch(metric):
-            n = int(match[1])
-            return lambda episode: repeats(own_actions(episode), n)
-        if metric == "success":
-            return lambda episode: float(episode.score >= self.success_at)
-        return (lambda episode: len(own_actions(episode))) if metric == "turns" else (lambda e: e.score)
+def episode_values(metric: str, episodes: Iterable[Episode], success_at: float) -> dict[str, float] | None:
+    """A metric's value for each task, the mean over its episodes; None if episodes have no such metric."""
+    of = _measure(metric, success_at)
+    if of is None:
+        return None
+    found: dict[str, list[float]] = {}
+    for episode in episodes:
+        found.setdefault(episode.prompt_id, []).append(of(episode))
+    return {task: fmean(numbers) for task, numbers in found.items()}
+
+
+def _measure(metric: str, success_at: float) -> Callable[[Episode], float] | None:
+    if match := REPEATS.fullmatch(metric):
+        n = int(match[1])
+        return lambda episode: repeats(own_actions(episode), n)
+    measures: dict[str, Callable[[Episode], float]] = {
+        "score": lambda episode: episode.score,
+        "success": lambda episode: float(episode.score >= success_at),
+        "turns": lambda episode: len(own_actions(episode)),
+    }
+    return measures.get(metric)
 
 
 def own_actions(episode: Episode) -> list[str]:
