@@ -10,6 +10,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "run": "run a recipe, or continue it",
     "resume": "continue an interrupted run",
+    "tune": "try values of options, trial by trial",
     "plan": "show what would run, and why, without running it",
     "validate": "check recipes completely",
     "recipes": "list, show and copy recipes",
