@@ -7,7 +7,6 @@ run's log, so nothing that a library prints can disturb the protocol.
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import json
 import logging
@@ -25,13 +24,13 @@ from typing import Any
 from itercli import registry
 from itercli.engine.context import Context, StoredArtifact, model_ref
 from itercli.engine.files import Locked
+from itercli.engine.parent import die_with_parent
 from itercli.engine.store import Entry, Store
 from itercli.errors import IterError
 from itercli.recipe.schema import parse_stage
 from itercli.records import ModelRef
 from itercli.training.base import Interrupted
 
-PR_SET_PDEATHSIG = 1
 LOCK_POLL_SECONDS = 0.2
 
 
@@ -202,14 +201,9 @@ def _model(store: Store, use: dict[str, Any]) -> ModelRef:
     return ref.model_copy(update={"adapter": use["adapter"]}) if ref.digest == use["digest"] else ref
 
 
-def _die_with_parent() -> None:
-    """Even if the parent is killed: no orphans that hold models and locks."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main() -> int:
     """Entry point of the process."""
-    _die_with_parent()
+    die_with_parent()
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)  # the engine asks for a stack dump before it kills a hung worker
     own = logging.getLogger("itercli")  # which checkpoint a training goes on from, and the like
@@ -225,7 +219,7 @@ elif __name__ == "__mp_main__":
     # Python runs this in every process that a library spawns from a worker. vLLM's engine would
     # live on after its worker was killed, and Ctrl-C would end it at once: signals to the process
     # group are for the command, which lets its workers finish the row in hand.
-    _die_with_parent()
+    die_with_parent()
     if os.getppid() == 1:  # killed before the line above
         os._exit(1)
     os.setpgid(0, 0)

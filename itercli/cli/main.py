@@ -16,12 +16,15 @@ COMMANDS = {
     "recipes": "list, show and copy recipes",
     "models": "list known models, pull one",
     "runs": "list runs",
+    "sweeps": "list sweeps, show the points of one",
     "show": "a run's stages, metrics, lineage and times",
     "samples": "look at prompts, completions and verdicts",
+    "report": "write runs as one HTML page",
     "compare": "runs beside each other: metrics, options, cost, tests",
     "export": "hand over a model, or a stage's rows, with a card",
     "eval": "evaluate any model, or a run's, on a suite",
     "clean": "remove what no run needs any more",
+    "sync": "send a run's metrics to its trackers, later",
     "doctor": "check versions, tools, GPU and disk",
 }
 EXAMPLES = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from itercli.cli.common import add_recipe_arguments, emit, fail_recipe, load
@@ -13,6 +14,7 @@ from itercli.recipe.errors import RecipeError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_recipe_arguments(parser)
+    parser.add_argument("-m", "--multirun", action="store_true", help="a run for every combination of values")
     parser.add_argument("--name", help="compare with this run instead of the one the recipe finds")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
@@ -23,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
     from itercli.engine.status import latest_keys, statuses
     from itercli.recipe.plan import build_plan
 
+    if args.multirun:
+        return _sweep(args)
     try:
         plan = build_plan(load(args), provisional=True)
     except RecipeError as error:
@@ -68,4 +72,29 @@ def run(args: argparse.Namespace) -> int:
     console.print(", ".join(f"{n} to {a}" for a, n in counts.items() if n))
     for line in plan.notes:
         console.print(line, highlight=False)
+    return 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    """What the points of a sweep would compute, and what sharing saves."""
+    from itercli.engine.store import Store
+    from itercli.sweep.launch import find_launcher, split
+    from itercli.sweep.points import plan_points
+    from itercli.sweep.preview import preview
+    from itercli.sweep.table import render_plan
+
+    own, hydra = split(args.overrides)
+    try:
+        find_launcher(hydra, args.recipes)
+        planned = plan_points(own, args.recipes, provisional=True)
+    except RecipeError as error:
+        return fail_recipe(error, args.json)
+    shown = preview(planned, Store(args.runs / ".store"))
+    points = [
+        {"run": p.point.run, "changed": p.point.changed, **asdict(shown.points[p.point.run])} for p in planned
+    ]
+    if args.json:
+        return emit("itercli.sweep_plan/1", points=points, total=shown.total())
+    render_plan(points)
+    print(f"\n{shown}")
     return 0

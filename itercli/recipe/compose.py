@@ -176,6 +176,15 @@ def _explain(error: Exception, overrides: Sequence[str], search: Callable[[str],
             )
     if "You must specify 'recipe'" in text:
         return Problem("recipe", "which recipe?", "", "recipe=" + ", ".join(search("recipe")))
+    launcher = next((o for o in overrides if o.startswith(("hydra/", "hydra."))), "")
+    if launcher:
+        key = launcher.partition("=")[0]
+        return Problem(key, "belongs to sweeps", "", "with `iter run -m`", "", f"command line: {launcher}")
+    several = next((o for o in overrides if "Ambiguous value" in text and f"'++{o}'" in text), "")
+    if several:
+        key, _, value = several.partition("=")
+        fix = f"`iter run -m` for a run of each, '{key}=[{value}]' for a list, or quotes for a text"
+        return Problem(key, "several values", value, fix, "", f"command line: {several}")
     cause = error.__cause__
     detail = f"{text} ({cause})" if isinstance(error, ConfigCompositionException) and cause else text
     culprit = next((o for o in overrides if o in detail or o.partition("=")[0] in detail), "")

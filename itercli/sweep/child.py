@@ -7,20 +7,21 @@ stays with it.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
-
-from itercli.cli.execute import execute
-from itercli.engine.parent import die_with_parent
-from itercli.recipe.compose import load_yaml
-from itercli.recipe.errors import RecipeError
-from itercli.recipe.plan import build_plan
-from itercli.recipe.schema import check
-from itercli.sweep.record import find_sweep
 
 
 def main(folder: Path, name: str) -> int:
     """Run the point; the exit code is that of `iter run`."""
+    # Imported here, where a signal that comes meanwhile is no traceback.
+    from itercli.cli.execute import execute
+    from itercli.recipe.compose import load_yaml
+    from itercli.recipe.errors import RecipeError
+    from itercli.recipe.plan import build_plan
+    from itercli.recipe.schema import check
+    from itercli.sweep.record import find_sweep
+
     sweep = find_sweep(folder.parent.parent, folder.name)
     (point,) = (p for p in sweep.points if p.run == name)
     config = sweep.recipe_file(point)
@@ -41,8 +42,10 @@ def main(folder: Path, name: str) -> int:
 
 
 if __name__ == "__main__":
-    die_with_parent()
     try:
+        from itercli.engine.parent import die_with_parent
+
+        die_with_parent()
         sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(128 + signal.SIGINT)

@@ -15,6 +15,7 @@ from typing import Any
 
 from itercli.engine.devices import gpu_count
 from itercli.engine.files import Locked, lock, read_json, write_json
+from itercli.engine.parent import die_with_parent
 from itercli.sweep.record import find_sweep
 
 POLL_SECONDS = 0.2
@@ -42,6 +43,8 @@ class Job:
         """Run the point that is the run `config.point` to its end."""
         sweep = find_sweep(self.attempt.parents[2], self.attempt.parent.name)
         run = str(config.point)
+        if self.owner not in (0, os.getpid()):
+            self._become_dependent()
         if self._signal():
             return
         result = self.attempt / f"{run}.json"
@@ -53,8 +56,6 @@ class Job:
         self._tell()
 
     def _supervise(self, run: str, folder: str) -> int:
-        if self.owner != os.getpid():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the sweep decides
         with ExitStack() as stack:
             log = None if self.told else stack.enter_context(open(self.attempt / f"{run}.log", "ab"))
             env = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -78,10 +79,16 @@ class Job:
                         process.send_signal(signum)
                         told = True
 
+    def _become_dependent(self) -> None:
+        """This is a process of joblib's: it and its point end with the sweep, which alone hears signals."""
+        die_with_parent()
+        if os.getppid() != self.owner:  # killed before the line above
+            os._exit(1)
+        # Ctrl-C reaches the whole group. Ignoring it would be inherited: the point must hear it.
+        signal.signal(signal.SIGINT, lambda *_: None)
+
     def _signal(self) -> int:
-        """The signal that the sweep got, or 0; a sweep that was killed counts as told to stop."""
-        if self.owner and self.owner not in (os.getpid(), os.getppid()):
-            return signal.SIGTERM
+        """The signal that the sweep got, or 0."""
         return int(read_json(self.attempt / STOP) or 0)
 
     def _tell(self) -> None:

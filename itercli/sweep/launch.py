@@ -119,8 +119,8 @@ def _explain(error: Exception, given: Sequence[str], name: str, known: Sequence[
         )
     culprit = next((o for o in given if o.partition("=")[0].lstrip("+") in str(error)), "")
     key = culprit.partition("=")[0]
-    text = " ".join(str(error.__cause__ or error).split())
-    if "not in struct" not in text:
+    text = str(error.__cause__ or error).splitlines()[0]
+    if " not in " not in text:
         return Problem(key, text, where=f"command line: {culprit}")
     with_defaults = compose(
         None, overrides=[o for o in given if o.startswith("hydra/")], return_hydra_config=True

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from itercli.engine.runs import Run
 from itercli.engine.status import statuses
@@ -12,51 +11,82 @@ from itercli.sweep.points import Planned
 
 
 @dataclass(frozen=True)
-class Preview:
-    """Stages of a sweep; a stage that stands in one plan several times counts once.
+class PointPreview:
+    """Stages of one point; one that stands in its plan several times counts once.
 
     Attributes:
-        points: All points.
-        done: Names of the runs that are finished, with every artifact in place.
-        stages: Of all points, each with a store of its own.
-        different: What is left of them as points share.
-        todo: What of that has to run, or go on.
+        stages: All of them.
+        reuse: Finished, in the store.
+        shared: Made by an earlier point of the sweep, or together with it.
+        todo: To be made, or gone on with, by this point.
+        done: Whether the run is finished, with every artifact in place.
     """
 
-    points: int
-    done: frozenset[str]
     stages: int
-    different: int
+    reuse: int
+    shared: int
     todo: int
+    done: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """The numbers."""
-        return {**asdict(self), "done": len(self.done)}
+
+@dataclass(frozen=True)
+class Preview:
+    """What a sweep would compute.
+
+    Attributes:
+        points: Run -> its stages.
+        different: Stages of all points, those that several have counted once.
+    """
+
+    points: dict[str, PointPreview]
+    different: int
+
+    @property
+    def done(self) -> set[str]:
+        """Names of the runs that are finished."""
+        return {run for run, p in self.points.items() if p.done}
+
+    def total(self) -> dict[str, int]:
+        """The numbers of the whole sweep; `stages` is what the points would take one by one."""
+        each = self.points.values()
+        return {
+            "points": len(self.points),
+            "done": len(self.done),
+            "stages": sum(p.stages for p in each),
+            "different": self.different,
+            "todo": sum(p.todo for p in each),
+        }
 
     def __str__(self) -> str:
-        shared = self.stages - self.different
+        n = self.total()
         return (
-            f"{self.points} points, {len(self.done)} done already; "
-            f"{self.different} stages ({self.stages} one by one, {shared} saved by sharing): "
-            f"{self.different - self.todo} to reuse, {self.todo} to run"
+            f"{n['points']} points, {n['done']} done already; {n['different']} stages "
+            f"({n['stages']} one by one, {n['stages'] - n['different']} saved by sharing): "
+            f"{n['different'] - n['todo']} to reuse, {n['todo']} to run"
         )
 
 
 def preview(planned: list[Planned], store: Store) -> Preview:
     """Compare the plans of all points with the store."""
-    done, todo, keys = [], set(), set()
-    stages = 0
+    points = {}
+    todo: set[str] = set()
+    known: set[str] = set()
     for p in planned:
         status = statuses(p.plan, store)
         own = {n.key for n in p.plan.nodes.values()}
-        stages += len(own)
-        keys |= own
         unfinished = {n.key for i, n in p.plan.nodes.items() if status[i].action != "reuse"}
         info = Run(store.root.parent / p.point.run).info
-        if info.get("state") == "finished" and info.get("stopped_early"):
+        finished = info.get("state") == "finished"
+        if finished and info.get("stopped_early"):
             # Iterations after the early end are in the plan, but nobody wants them.
             unfinished &= {place["key"] for place in info["nodes"].values()}
-        if info.get("state") == "finished" and not unfinished:
-            done.append(p.point.run)
+        points[p.point.run] = PointPreview(
+            stages=len(own),
+            reuse=len(own - unfinished),
+            shared=len(unfinished & todo),
+            todo=len(unfinished - todo),
+            done=finished and not unfinished,
+        )
         todo |= unfinished
-    return Preview(len(planned), frozenset(done), stages, len(keys), len(todo))
+        known |= own
+    return Preview(points, len(known))

@@ -50,7 +50,8 @@ class Progress:
             if "code" in result:
                 code = self.codes[point.run] = result["code"]
                 how = ENDS.get(code, "interrupted" if code >= 128 else "failed")
-                _say(f"{title}: {how} after {duration(result['ended'] - result['begun'])}{self._left()}")
+                left = self._left() if code < 128 else ""
+                _say(f"{title}: {how} after {duration(result['ended'] - result['begun'])}{left}")
 
     def _left(self) -> str:
         """Time left if the points to come take as long as those that have ended."""

@@ -83,6 +83,25 @@ def render(content: dict[str, Any]) -> None:
             console.print(Text.assemble((p["run"], "red"), f": {clean(p['error'])}"))
 
 
+def render_plan(points: list[dict[str, Any]]) -> None:
+    """Print what each point would reuse, share and run."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    keys = list(dict.fromkeys(key for p in points for key in p["changed"]))
+    counts = {"stages": "stages", "reuse": "reuse", "shared": "shared", "run": "todo"}
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for title in (*short_names(keys), "name"):
+        table.add_column(title, overflow="fold")
+    for title in counts:
+        table.add_column(title, justify="right")
+    for p in points:
+        changed = (Text(clean(p["changed"].get(key, ""))) for key in keys)
+        table.add_row(*changed, Text(p["run"]), *(str(p[name]) for name in counts.values()))
+    Console(highlight=False).print(table)
+
+
 def short_names(keys: list[str]) -> list[str]:
     """The last part of each key, with as many before it as tell it from the others."""
     names = []
