@@ -76,7 +76,7 @@ def _lines(content: Content, letters: Tags) -> Iterator[RenderableType]:
 
     runs = content["runs"]
     swept = dict.fromkeys(key for run in runs for key in run["swept"])
-    changed = {key: {run["name"]: run["swept"].get(key, NOTHING) for run in runs} for key in swept}
+    changed = {key: _given(key, content) for key in swept}
     # Options that all runs have say more in a line than whole stages do.
     config = sorted(content["config"], key=lambda entry: len(entry["values"]) < len(runs))
     for entry in () if swept else config[:KEYS]:
@@ -98,6 +98,13 @@ def _lines(content: Content, letters: Tags) -> Iterator[RenderableType]:
     for run in runs:
         if run["error"]:
             yield Text.assemble((letters[run["name"]], "red"), f": {clean(run['error'])}")
+
+
+def _given(key: str, content: Content) -> dict[str, str]:
+    """Run -> value of an option that a sweep varied; of a run from elsewhere, what its recipe says."""
+    entry = next((e for e in content["config"] if key in (e["key"], *e["also"])), None)
+    given = {run: option(value) for run, value in entry["values"].items()} if entry else {}
+    return given | {run["name"]: run["swept"][key] for run in content["runs"] if key in run["swept"]}
 
 
 def _ending(end: Content | None) -> str:
