@@ -1,0 +1,1 @@
+"""Runs as web pages: page data (`data`), which knows no HTML, and pages made from it (`page`)."""
