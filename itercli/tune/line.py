@@ -10,7 +10,7 @@ from typing import Any
 from itercli.recipe.compose import compose_recipe
 from itercli.recipe.errors import Problem, RecipeError, nearest
 from itercli.recipe.plan import Plan, build_plan
-from itercli.recipe.schema import RecipeConfig, check
+from itercli.recipe.schema import Locate, RecipeConfig, check
 from itercli.recipe.seeds import digest
 from itercli.recipe.tree import GROUP_KEYS, OVERRIDE
 from itercli.tune.space import SWEEPS, corners, overrides_of, split
@@ -78,7 +78,7 @@ def read(overrides: Sequence[str], recipes: Sequence[str], *, download: bool) ->
     try:
         recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate)
     except RecipeError as error:
-        raise _at_the_knob(error, shell, overrides) from None
+        raise _at_the_knob(error, shell, overrides, composed.locate) from None
     spec = recipe.config.tune or TuneSpec()
     pinned = {m["key"] for o in fixed if (m := OVERRIDE.match(o))}
     space = {k: v for k, v in spec.space.items() if k not in pinned} | shell
@@ -86,8 +86,8 @@ def read(overrides: Sequence[str], recipes: Sequence[str], *, download: bool) ->
         update={"space": dict(sorted(space.items())), "metric": spec.metric or recipe.config.headline}
     )
     if problems := _problems(spec, composed.locate):
-        raise _at_the_knob(RecipeError(problems, recipe.config.name), shell, overrides)
-    plan = _plan_corners(fixed, settings, spec.space, shell, recipes, overrides, download)
+        raise _at_the_knob(RecipeError(problems, recipe.config.name), shell, overrides, composed.locate)
+    plan = _plan_corners(fixed, settings, spec.space, recipes, download, overrides, composed.locate)
     decides = {
         **spec.model_dump(mode="json", exclude={"trials"}),
         "nodes": [n.key for n in plan.nodes.values()],
@@ -114,10 +114,10 @@ def _plan_corners(
     fixed: list[str],
     settings: list[str],
     space: Mapping[str, Knob],
-    shell: Mapping[str, Knob],
     recipes: Sequence[str],
-    line: Sequence[str],
     download: bool,
+    line: Sequence[str],
+    locate: Locate,
 ) -> Plan:
     """Plans of all corners; the first is returned."""
     plans: list[Plan] = []
@@ -128,8 +128,8 @@ def _plan_corners(
             plans.append(_plan([*fixed, *overrides_of(values), *settings], recipes, download))
         except RecipeError as error:
             name = error.recipe or name
-            for problem in _at_the_knob(error, space, line).problems:
-                found.setdefault((problem.key, problem.what, problem.found), problem)
+            for problem in _at_the_knob(error, space, line, locate).problems:
+                found.setdefault((problem.key, problem.what, problem.nearest), problem)
     if found:
         raise RecipeError(found.values(), name)
     return plans[0]
@@ -150,7 +150,7 @@ def _spelled_out(override: str) -> str:
     return override
 
 
-def _problems(spec: TuneSpec, locate: Any) -> list[Problem]:
+def _problems(spec: TuneSpec, locate: Locate) -> list[Problem]:
     found = [
         Problem(key, "can't be tuned", "", "keys of one recipe; for several seeds: seeds=3", "", locate(key))
         for key in spec.space
@@ -165,12 +165,14 @@ def _problems(spec: TuneSpec, locate: Any) -> list[Problem]:
     return found
 
 
-def _at_the_knob(error: RecipeError, space: Mapping[str, Knob], line: Sequence[str]) -> RecipeError:
+def _at_the_knob(
+    error: RecipeError, space: Mapping[str, Knob], line: Sequence[str], locate: Locate
+) -> RecipeError:
     """The error of a point, placed at what the user wrote: the point's overrides are ours."""
     places = {}
     for key in space:
         written = [o for o in line if o.startswith(f"{key}=")]
-        places[key] = f"command line: {written[-1]}" if written else f"tune.space.{key} of the recipe"
+        places[key] = f"command line: {written[-1]}" if written else locate(f"tune.space.{key}")
     moved = []
     for p in error.problems:
         key = p.where.removeprefix("command line: ").partition("=")[0]
