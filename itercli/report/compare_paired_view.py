@@ -25,9 +25,9 @@ def show_paired(console: Console, content: Content, tags: dict[str, str], metric
         metrics: Which of the metrics to show.
     """
     pairs = [pair for pair in content["paired"] if pair["metric"] in metrics]
-    where = ", ".join(f"{tags[r['name']]} {_iteration(r['iteration'])}" for r in content["runs"])
     at = "iteration" if isinstance(content["at"], int) else f"{content['at']} iteration"
     of = f"{metrics[0]}, " if len(metrics) == 1 else ""
+    where = _iterations({tags[run["name"]]: run["iteration"] for run in content["runs"]})
     title(console, f"minus {tags[content['baseline']]}, paired by prompt", f"{of}{at}: {where}")
     tested = [pair for pair in pairs if pair["p"] is not None]
     several = any(pair["p"] != pair["p_holm"] for pair in tested)
@@ -53,8 +53,14 @@ def _cells(pair: Content, several: bool) -> tuple[str, ...]:
     return (difference(pair["difference"]), *counts, *ps, TESTS[pair["test"]])
 
 
-def _iteration(iteration: int | None) -> str:
-    return NOTHING if iteration is None else str(iteration or "start")
+def _iterations(of: dict[str, int | None]) -> str:
+    """`3`, or `3, but 6 of C, D` where runs have got to different ones."""
+    runs: dict[int | None, list[str]] = {}
+    for tag, iteration in of.items():
+        runs.setdefault(iteration, []).append(tag)
+    most, *others = sorted(runs, key=lambda i: -len(runs[i]))
+    named = {i: NOTHING if i is None else str(i or "start") for i in runs}
+    return ", but ".join([named[most], *(f"{named[i]} of {listing(runs[i], 10)}" for i in others)])
 
 
 def difference(found: Content) -> str:
