@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -36,9 +37,9 @@ class Side:
         return {(line["stage"], line["iteration"]): line["node"] for line in self.run.metrics()}
 
     def known(self, metric: str) -> dict[int, float]:
-        """Iteration -> value, where there is one."""
+        """Iteration -> value, where there is a finite one."""
         found = {i: number(v) for i, v in sorted(self.metrics.get(metric, {}).items())}
-        return {i: v for i, v in found.items() if v is not None}
+        return {i: v for i, v in found.items() if v is not None and math.isfinite(v)}
 
     def at(self, metric: str, at: At) -> int | None:
         """The iteration that is meant; None where the metric has no value there."""

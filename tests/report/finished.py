@@ -49,20 +49,20 @@ def finished(
     for i, verdicts in iterations.items():
         place = node_id("loop" if i else "before", i, stage)
         prompts = [Prompt(id=p, messages=[Message(role="user", content=task.format(p))]) for p in verdicts]
-        asked = _put(run, nodes, f"{place}.prompts", "prompts", i, [], prompts)
+        asked = put(run, nodes, f"{place}.prompts", "prompts", i, [], prompts)
         scores = [
             Score(prompt_id=p, index=n, completion="", policy=f"policy@{i}", value=float(v), passed=v)
             for p, given in verdicts.items()
             for n, v in enumerate(given)
         ]
         counts = {"tokens": 10 * len(scores)}
-        scored = _put(run, nodes, f"{place}.score", "scores", i, [asked], scores, counts=counts)
+        scored = put(run, nodes, f"{place}.score", "scores", i, [asked], scores, counts=counts)
         result = {}
         for metric in metrics:
             values = prompt_values("", metric, {p: [float(v) for v in of] for p, of in verdicts.items()})
             mean = bootstrap_mean(v for v in values.values() if v is not None)
             result[metric] = dict(zip(("value", "low", "high"), mean, strict=True)) | {"prompts": len(values)}
-        _put(run, nodes, place, "metrics", i, [scored, asked], None, metrics=result)
+        put(run, nodes, place, "metrics", i, [scored, asked], None, metrics=result)
         lines.append({"node": place, "stage": stage, "iteration": i, "metrics": result})
     run.save({**info, "nodes": nodes, "iterations": max(iterations), "roles": run.info["roles"]})
     for line in lines:
@@ -71,7 +71,7 @@ def finished(
     return run
 
 
-def _put(
+def put(
     run: Run,
     nodes: dict[str, Any],
     node: str,
