@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 PLUGIN_PREFIX = "itercli_plugin_"
-GROUPS = ("stage", "source", "sampler", "scorer", "selector", "method", "environment")
+GROUPS = ("stage", "source", "sampler", "scorer", "selector", "method", "environment", "tracker")
 
 # Modules that register the built-in components; importing one must stay cheap.
 BUILTIN = (
@@ -73,6 +73,10 @@ BUILTIN = (
     "itercli.data.scienceworld",
     "itercli.data.textworld",
     "itercli.data.agentgym",
+    "itercli.tracking.wandb",
+    "itercli.tracking.tensorboard",
+    "itercli.tracking.trackio",
+    "itercli.tracking.mlflow",
     "itercli.papers.itertl",
     "itercli.papers.self_lengthen.propose",
     "itercli.papers.self_lengthen.respond",

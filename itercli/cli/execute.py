@@ -22,6 +22,7 @@ from itercli.engine.runs import Run
 from itercli.recipe.plan import Plan
 from itercli.report.tables import closing
 from itercli.report.text import clean
+from itercli.tracking.followers import Followers, Watched
 
 
 def execute(
@@ -62,12 +63,14 @@ def execute(
 
 def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool, quiet: bool) -> int:
     info = _info(plan, run, overrides)
-    display = make_display(plain)
+    followers = Followers(run, plan.recipe.config.tracker, plan.recipe.plugins)
+    display = Watched(make_display(plain), followers)
     runner = Runner(plan, run, display)
     if info["state"] != "finished" or not run.info:
         info["state"] = "running"
         _save(run, plan, info)
         run.event("run_started", pid=os.getpid(), argv=sys.argv, itercli=__version__)
+        followers.start()
     code, message = 0, ""
     started = time.monotonic()
     try:
@@ -95,12 +98,13 @@ def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool,
         if runner.outcome.ran or code or run.info.get("state") != info["state"]:
             run.save(info)
             run.event("run_ended", state=info["state"], ran=runner.outcome.ran, reused=runner.outcome.reused)
-    if quiet:
-        return code
-    if message:
+    if message and not quiet:
         print(clean(message), file=sys.stderr)  # it may quote a server or a worker's log
-    else:
+    elif not quiet:
         closing(run, runner.outcome)
+        sys.stdout.flush()
+    for line in followers.close():
+        print(line, file=sys.stderr)
     return code
 
 

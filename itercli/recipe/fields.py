@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import PlainSerializer, PlainValidator, ValidationError
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
 from itercli import registry
@@ -92,9 +92,31 @@ def component_field(group: str) -> Any:
     ]
 
 
+def _by_name(value: Any) -> Any:
+    """Trackers as a mapping, from what people write: a name, a list, ``{name: options}``, ``{name: ...}``."""
+    if isinstance(value, dict) and isinstance(value.get("name"), str):  # one, written like any component
+        value = {value["name"]: {k: v for k, v in value.items() if k != "name"}}
+    if value is None or isinstance(value, str):
+        value = [value or "none"]
+    if isinstance(value, list):
+        value = {str(name): {} for name in value}
+    if not isinstance(value, dict):
+        return value
+    for name in (n for n in value if n != "none" and registry.find("tracker", str(n)) is None):
+        near = nearest(str(name), registry.names("tracker"))
+        context = {"found": shorten(name), "allowed": _names("tracker"), "near": near}
+        raise PydanticCustomError(UNKNOWN, "no tracker of this name", context)
+    return {
+        name: {"name": name, **options} if isinstance(options, dict) else name if options is None else options
+        for name, options in value.items()
+        if name != "none"
+    }
+
+
 Source = component_field("source")
 Sampler = component_field("sampler")
 Scorer = component_field("scorer")
 Selector = component_field("selector")
 Method = component_field("method")
 Environment = component_field("environment")
+Trackers = Annotated[dict[str, component_field("tracker")], BeforeValidator(_by_name)]

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from itercli import registry
 from itercli.models import ModelSpec
 from itercli.recipe.errors import Problem, RecipeError, nearest, shorten
-from itercli.recipe.fields import NESTED, UNKNOWN
+from itercli.recipe.fields import NESTED, UNKNOWN, Trackers
 from itercli.sampling.base import SamplerSpec
 from itercli.stages.base import Stage
 from itercli.tune.spec import TuneSpec
@@ -59,14 +59,6 @@ class ExecutorSpec(BaseModel):
     retries: int = Field(0, ge=0, description="Fresh workers to try a stage with after one died.")
 
 
-class TrackerSpec(BaseModel):
-    """Where metrics are sent besides metrics.jsonl."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Literal["none"] = "none"
-
-
 class RecipeConfig(BaseModel):
     """Top level of a recipe."""
 
@@ -82,7 +74,9 @@ class RecipeConfig(BaseModel):
     sampler: dict[str, Any] = Field(default_factory=lambda: {"name": "auto"})
     training: dict[str, Any] = Field(default_factory=dict)
     executor: ExecutorSpec = ExecutorSpec()
-    tracker: TrackerSpec = TrackerSpec()
+    tracker: Trackers = Field(
+        default_factory=dict, description="Where metrics are sent besides metrics.jsonl: name -> options."
+    )
     plugins: tuple[str, ...] = ()
     roles: dict[str, ModelSpec] = Field(min_length=1)
     stop: StopRule | None = None
@@ -178,6 +172,7 @@ def check(raw: dict[str, Any], *, base: Path, locate: Locate = lambda key: "") -
                 stages[scope][child] = stage
                 raw_stages[scope][child] = mapping
     if config is not None:
+        problems.extend(_tracker_problems(config))
         problems.extend(_role_problems(config, stages))
         problems.extend(_model_problems(config, stages))
         problems.extend(_reserved(stages))
@@ -240,6 +235,12 @@ def _expand(
             moved = p.key.replace(f"{scope}.{name}.{child}.", f"{key}.", 1)
             problems[i] = Problem(moved, p.what, p.found, p.allowed, p.nearest)
     yield name, mapping, stage
+
+
+def _tracker_problems(config: RecipeConfig) -> Iterator[Problem]:
+    for name, tracker in config.tracker.items():
+        if tracker.missing():
+            yield Problem(f"tracker.{name}", "its package is not installed", name, tracker.missing())
 
 
 def _role_problems(config: RecipeConfig, stages: dict[Scope, dict[str, Stage]]) -> Iterator[Problem]:

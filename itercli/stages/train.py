@@ -17,6 +17,7 @@ from itercli.records import Dialogue, PreferencePair, Record
 from itercli.registry import register
 from itercli.stages.base import Artifact, ArtifactKind, Link, ModelLink, Stage, StageContext, StageError
 from itercli.training.base import TrainingSpec, TrainJob
+from itercli.training.step_log import StepLog
 
 # What holds the examples that a method reads.
 KINDS: dict[type[Record], ArtifactKind] = {PreferencePair: "pairs", Dialogue: "dialogues"}
@@ -122,6 +123,7 @@ class Train(Stage):
         if not examples and self.on_empty == "reuse":
             examples = _rows(ctx.inputs.get("fallback", []), record)
         start = ctx.models["start"]
+        steps = StepLog(ctx.work)
         if not examples:
             source = ", ".join(a.label for a in ctx.inputs["examples"])
             if self.on_empty != "skip":
@@ -129,6 +131,7 @@ class Train(Stage):
                     f"{ctx.name}: no examples to train on ({source} is empty). Look at its drop counts with "
                     f"`iter show`; set on_empty=skip to keep the model as it is, or loosen the selector"
                 )
+            steps.path.unlink(missing_ok=True)  # of an attempt that had some
             ctx.event("train_skipped", reason=f"{source} is empty")
             ctx.finish_model(start.base, adapter=start.adapter, digest=start.digest)
             ctx.finish_metrics({"examples": 0, "steps": 0})
@@ -136,6 +139,11 @@ class Train(Stage):
         out = ctx.work / "model"
         shutil.rmtree(out, ignore_errors=True)  # an attempt that was cut off while saving
         out.mkdir(parents=True)
+
+        def report(done: int, total: int, metrics: dict[str, float]) -> None:
+            steps.add(done, metrics)
+            ctx.progress(done, total, "steps", **metrics)
+
         job = TrainJob(
             examples=examples,
             start=start,
@@ -145,7 +153,7 @@ class Train(Stage):
             work=ctx.work,
             out=out,
             stopping=ctx.stopping,
-            report=lambda done, total, metrics: ctx.progress(done, total, "steps", **metrics),
+            report=report,
             prepared=ctx.progress,
         )
         result = self.method.train(job)

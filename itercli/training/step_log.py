@@ -1,0 +1,56 @@
+"""`steps.jsonl` of a model's artifact: the training metrics of every optimizer step.
+
+Written while it trains, so that it can be followed, and the same bytes whether or not the
+training was cut off: steps that are done again replace what was written of them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+STEPS = "steps.jsonl"
+# What depends on the machine and the moment, not on the training.
+TIMINGS = frozenset({"tokens_per_second"})
+
+
+class StepLog:
+    """The log of one training. The file is touched when the first step is added."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / STEPS
+        self._begun = False
+
+    def add(self, step: int, metrics: dict[str, float]) -> None:
+        """Note the metrics of a step (the first is 1)."""
+        kept = {n: v if math.isfinite(v) else None for n, v in metrics.items() if n not in TIMINGS}
+        line = json.dumps({"step": step, **kept}) + "\n"
+        if not self._begun:
+            self._begun = True
+            before = [row for row in read_steps(self.path) if row["step"] < step]
+            scratch = self.path.with_suffix(".tmp")
+            scratch.write_text("".join(json.dumps(row) + "\n" for row in before) + line)
+            os.replace(scratch, self.path)
+            return
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+
+
+def read_steps(path: Path) -> Iterator[dict[str, Any]]:
+    """Steps so far, ``{"step", METRIC: value}``; a torn last line is passed over."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
