@@ -22,12 +22,19 @@ class MadeRun:
 
     Args:
         root: Folder of runs; the start model is in `root/../base`.
+        model: Whether that is a model; else a folder that looks like one.
     """
 
-    def __init__(self, root: Path, name: str = "made", headline: str | None = "evaluate.score") -> None:
+    def __init__(
+        self, root: Path, *, headline: str | None = "evaluate.score", model: bool = True, name: str = "made"
+    ) -> None:
         self.base = root.parent / "base"
-        if not self.base.is_dir():
+        if model:
             save_model(self.base)
+        else:
+            self.base.mkdir(parents=True)
+            (self.base / "config.json").write_text("{}")
+            (self.base / "model.safetensors").write_bytes(b"")
         self.run = Run(root / name)
         self.run.path.mkdir(parents=True)
         config = {

@@ -31,9 +31,13 @@ from tests.handover.made import MadeRun
 ASK = Message(role="user", content="go <b>\x1b[2J | on")
 TURN = Turn(text="look", action="look", observation="a room", info={"error": "none", "n": [1]})
 ROWS: dict[str, Sequence[Record]] = {
-    "prompts": [Prompt(id="p0", messages=[ASK], meta={"a": 1}), Prompt(id="p1", messages=[ASK], reference="r")],
+    "prompts": [
+        Prompt(id="p0", messages=[ASK], meta={"a": 1}), Prompt(id="p1", messages=[ASK], reference="r"),
+    ],
     "trajectories": [
-        Trajectory(prompt_id="p0", index=0, seed=2**63 - 1, completion="x", finish="stop", tokens=1, policy="p@0")
+        Trajectory(
+            prompt_id="p0", index=0, seed=2**63 - 1, completion="x", finish="stop", tokens=1, policy="p@0",
+        ),
     ],
     "scores": [
         Score(prompt_id="p0", index=0, completion="x", policy="p@0", value=0.5, meta={"words": 3}),
@@ -52,7 +56,8 @@ ROWS: dict[str, Sequence[Record]] = {
     "dialogues": [Dialogue(prompt_id="p0", messages=[ASK, ASK], loss=[False, True])],
     "episodes": [
         Episode(
-            prompt_id="p0", index=0, seed=1, policy="p@0", opening=[ASK], turns=[TURN], score=1.0, finish="done"
+            prompt_id="p0", index=0, seed=1, policy="p@0", opening=[ASK], turns=[TURN], score=1.0,
+            finish="done",
         ),
         Episode(
             prompt_id="p1", index=0, seed=1, policy="p@0", opening=[ASK], turns=[], score=0.0, finish="error"
@@ -69,7 +74,7 @@ ROWS: dict[str, Sequence[Record]] = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
-    run = MadeRun(tmp_path_factory.mktemp("rows") / "runs")
+    run = MadeRun(tmp_path_factory.mktemp("rows") / "runs", model=False)
     run.rows("before/prompts", "prompts", ROWS["prompts"])
     for kind in list(ROWS)[1:]:
         run.rows(f"iteration-01/{kind}", kind, ROWS[kind], needs=["before/prompts"], counts={"a|b": 2})
