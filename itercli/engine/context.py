@@ -14,12 +14,12 @@ from itercli.engine.clock import WorkClock
 from itercli.engine.files import read_json, write_json
 from itercli.engine.journal import RowJournal, tail
 from itercli.engine.rows import read_rows, write_rows
-from itercli.engine.store import CLOCK, JOURNAL, META, ROWS, Entry
+from itercli.engine.store import CLOCK, JOURNAL, META, MODEL, ROWS, Entry
+from itercli.errors import IterError
 from itercli.records import ModelRef, Record
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
-MODEL = "model.json"
 PROGRESS_SECONDS = 0.2
 ALIVE_SECONDS = 10.0
 POLL_SECONDS = 0.05
@@ -81,11 +81,16 @@ def model_ref(entry: Entry, version: str, start: str) -> ModelRef:
 
     Args:
         start: Folder of the role's start model, which adapters may be on.
+
+    Raises:
+        IterError: Its files were removed since the run was planned.
     """
     layout = read_json(entry.path / MODEL)
     manifest = entry.manifest
     if layout is None or manifest is None:
         raise FileNotFoundError(f"{entry.path} holds no finished model")
+    if reason := entry.missing_model():
+        raise IterError(f"{version}: {reason}; the same command again makes it again")
     root = entry.path.parents[1]
     return ModelRef(
         base=start if layout["base"] is None else str(root / layout["base"]),

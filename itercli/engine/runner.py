@@ -418,9 +418,20 @@ class Runner:
         # runs after the loop is connected to the iteration that is now the last.
         self.config = self.config.model_copy(update={"iterations": last})
         self.plan = build_plan(replace(self.plan.recipe, config=self.config))
+        self._note_keys()
         self.status = statuses(self.plan, self.run.store)
         self.run.event("stopped_early", node=node.id, reason=self.outcome.stopped_early)
         self.display.note(self.outcome.stopped_early)
+
+    def _note_keys(self) -> None:
+        """Put the keys of a changed plan into run.json, so that nothing that it uses is removed."""
+        info = self.run.info
+        nodes = info.get("nodes", {})
+        info["nodes"] = {
+            i: {**place, "key": self.plan.nodes[i].key} if i in self.plan.nodes else place
+            for i, place in nodes.items()
+        }
+        self.run.save(info)
 
     # -- stopping -----------------------------------------------------------------------
 

@@ -16,15 +16,16 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itercli.engine.files import lock, read_json, write_json
+from itercli.engine.files import is_held, lock, read_json, write_json
 from itercli.engine.store import Entry, Store
 
 RUN_FILE = "run.json"
+RUN_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,22 @@ class Run:
         return read_json(self.path / RUN_FILE) or {}
 
     def save(self, info: dict[str, Any]) -> None:
-        """Write run.json."""
-        write_json(self.path / RUN_FILE, info)
+        """Write run.json; from then on nothing that it names is removed from the store."""
+        with self.store.in_use():
+            write_json(self.path / RUN_FILE, info)
 
-    def lock(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """Hold the run; raises `Locked` if another process runs it."""
-        return lock(self.path / ".lock", f"process {os.getpid()}")
+        with lock(self.path / RUN_LOCK, f"process {os.getpid()}"):
+            with self.store.in_use():
+                pass  # what is taken out before is seen by the plan; after, the run is seen to be held
+            yield
+
+    @property
+    def held(self) -> bool:
+        """Whether a process is running it now."""
+        return is_held(self.path / RUN_LOCK)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append a line to events.jsonl."""

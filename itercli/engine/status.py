@@ -46,14 +46,22 @@ def statuses(plan: Plan, store: Store, previous: dict[str, str] | None = None) -
             found[node.id] = status_of(node, plan, store, settled, previous)
         if found[node.id].action == "reuse":
             settled.add(node.id)
-    # Hashing big weights takes seconds: only those that a stage is about to use.
-    used = {i for n in plan.nodes.values() if found[n.id].action != "reuse" for i in n.needs}
-    for i in [i for i in plan.nodes if i in used and found[i].action == "reuse"]:
-        entry = store.entry(plan.nodes[i].kind, plan.nodes[i].key)
-        manifest = entry.manifest
-        if manifest and (reason := entry.damage(manifest, thorough=True)):
-            found[i] = Status("run", f"artifact is damaged: {reason}", unfit=entry.identity)
-    return found
+    # Hashing big weights takes seconds: only those that a stage is about to use. What has to be made
+    # again uses others in its turn.
+    checked: set[str] = set()
+    while True:
+        used = {i for n in plan.nodes.values() if found[n.id].action != "reuse" for i in n.needs}
+        due = [i for i in plan.nodes if i in used - checked and found[i].action == "reuse"]
+        if not due:
+            return found
+        checked.update(due)
+        for i in due:
+            entry = store.entry(plan.nodes[i].kind, plan.nodes[i].key)
+            manifest = entry.manifest
+            if manifest and (reason := entry.missing_model()):
+                found[i] = Status("run", f"{reason}, and a stage needs it", unfit=entry.identity)
+            elif manifest and (reason := entry.damage(manifest, thorough=True)):
+                found[i] = Status("run", f"artifact is damaged: {reason}", unfit=entry.identity)
 
 
 def latest_keys(plan: Plan, run: Run) -> dict[str, str]:

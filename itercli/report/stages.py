@@ -9,8 +9,9 @@ from typing import Any
 
 from itercli.engine.files import read_json
 from itercli.engine.runs import Run, all_runs
-from itercli.engine.store import CHECKPOINTS, JOURNAL, META, Entry
+from itercli.engine.store import CHECKPOINTS, JOURNAL, META, Entry, removed_files
 
+REMOVED = "model removed"  # by `iter clean --keep-last`
 SHOWN = ["node", "state", "rows", "total", "counts", "metrics", "seconds", "made_by", "reused", "note"]
 
 
@@ -154,7 +155,7 @@ def _view(
             seconds=manifest["seconds"],
             made_by=run.name if here else makers.find(place["key"]),
             reused=not here,
-            note=broken,
+            note=broken or (REMOVED if removed_files(manifest) else ""),
         )
     current = last.get("key", place["key"]) == place["key"]
     rows = journal_rows(entry.path / JOURNAL) or None
@@ -173,8 +174,11 @@ def _view(
 
 def _damage(entry: Entry, manifest: dict[str, Any]) -> str:
     """Missing files and wrong sizes; checksums are for `iter plan`, they take time."""
+    gone = removed_files(manifest)
     for name, info in manifest["files"].items():
         path = entry.path / name
+        if name in gone:
+            continue
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != info["size"]:
