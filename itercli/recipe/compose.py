@@ -180,7 +180,7 @@ def _explain(error: Exception, overrides: Sequence[str], search: Callable[[str],
     if launcher:
         key = launcher.partition("=")[0]
         return Problem(key, "belongs to sweeps", "", "with `iter run -m`", "", f"command line: {launcher}")
-    several = next((o for o in overrides if "Ambiguous value" in text and f"'++{o}'" in text), "")
+    several = next((o for o in overrides if "Ambiguous value" in text and f"{o}'" in text), "")
     if several:
         key, _, value = several.partition("=")
         fix = f"`iter run -m` for a run of each, '{key}=[{value}]' for a list, or quotes for a text"
