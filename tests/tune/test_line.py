@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
+
 import pytest
+import yaml
 
 from itercli.recipe.errors import RecipeError
 from itercli.tune.line import Line, read
-from itercli.tune.spec import Knob
+from itercli.tune.spec import Knob, TuneSpec
 from itercli.tune.trial import up_to
 from tests.conftest import Project
 
@@ -76,3 +81,17 @@ def test_a_mistake_in_the_recipes_space_names_its_place(hill: Project) -> None:
     (problem,) = caught.value.problems
     assert (problem.key, problem.nearest) == ("loop.climb.xx", "x")
     assert problem.where.startswith("hill.yaml:")
+
+
+def test_what_the_page_shows_is_a_study() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tune.md").read_text()
+    shown = re.findall(r"^    iter tune (recipe=.*)$", page, re.MULTILINE)
+    swept = re.findall(r"`'?([a-z.]+=[^`' ]*[,(][^`' ]*)'?`", page)
+    assert len(shown) > 1
+    assert len(swept) > 5
+    for overrides in shown:
+        assert read(shlex.split(overrides), [], download=False).spec.space
+    given = read(["recipe=itertl", *swept], [], download=False)
+    assert set(given.spec.space) == {o.partition("=")[0] for o in swept}
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(TuneSpec.model_validate(yaml.safe_load(block)["tune"]).space) == 3
