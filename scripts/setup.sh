@@ -4,7 +4,7 @@
 #
 #   scripts/setup.sh [--dev] [--vllm] [--rootless]
 #
-#   --dev       also what tests and linters need; Java too, if it may install it
+#   --dev       also what tests and linters need; Java and Chromium too, if it may install them
 #   --vllm      also vLLM: the CUDA build where there is an NVIDIA GPU, else the CPU build
 #   --rootless  unpack iverilog into .tools/ even if it is installed or could be
 #
@@ -219,6 +219,21 @@ get_java() {
     say "no Java: ScienceWorld's tests will be skipped"
 }
 
+# --- Chromium -----------------------------------------------------------------------------
+
+# Only the tests that open pages in a browser need it: without it they are skipped.
+get_chromium() {
+    if has chromium && has chromedriver; then return; fi
+    if has apt-get && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
+        say "installing Chromium"
+        export DEBIAN_FRONTEND=noninteractive
+        local install=(apt-get install -y -q --no-install-recommends chromium chromium-driver)
+        { as_root "${install[@]}" || { as_root apt-get update -q && as_root "${install[@]}"; }; } \
+            >>"$log" 2>&1 </dev/null && return
+    fi
+    say "no Chromium: tests of pages in a browser will be skipped"
+}
+
 # --- Only what is missing -----------------------------------------------------------------
 
 sha() { if has sha256sum; then sha256sum; else shasum -a 256; fi | cut -c1-32; }
@@ -243,4 +258,4 @@ if [ $vllm = yes ] && ! is_done vllm; then
     mark_done vllm
 fi
 get_iverilog
-if [ $dev = yes ]; then get_java; fi
+if [ $dev = yes ]; then get_java; get_chromium; fi

@@ -6,7 +6,9 @@ a rule for each of `SERIES`, `SHADES` and `LINES`, one for light and one for dar
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from itercli.errors import IterError
@@ -121,10 +123,6 @@ def svg(spec: Spec, height: int = HEIGHT) -> str:
     Raises:
         IterError: vl-convert is not installed.
     """
-    try:
-        import vl_convert
-    except ImportError as error:
-        raise IterError(MISSING) from error
     whole = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "width": WIDTH,
@@ -135,7 +133,16 @@ def svg(spec: Spec, height: int = HEIGHT) -> str:
         "config": CONFIG,
         **spec,
     }
-    return str(vl_convert.vegalite_to_svg(whole))
+    return _drawn(json.dumps(whole))
+
+
+@lru_cache(maxsize=1024)  # a page that is made again has few new charts
+def _drawn(spec: str) -> str:
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise IterError(MISSING) from error
+    return str(vl_convert.vegalite_to_svg(spec))
 
 
 def iteration(number_: Any) -> str:
