@@ -89,7 +89,7 @@ class Feed:
                 continue
             rows = list(read_steps(entry.path / STEPS))
             # Where the next iteration's training starts is known when this one is done.
-            total[stage] = before + len(rows) if entry.manifest else None
+            total[stage] = before + len(rows) if entry.manifest is not None else None
             mark = self.sent.get(f"steps {node}") or ["", 0]
             done = mark[1] if mark[0] == place["key"] else 0
             points = [

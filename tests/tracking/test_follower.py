@@ -1,0 +1,77 @@
+"""A follower, in this process: retries, positions, ends."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itercli.tracking.follower import Follower
+from itercli.tracking.position import Position
+from tests.tracking.conftest import FakeRun
+from tests.tracking.plugin import Raises, Record, RecordSink
+
+
+@pytest.fixture
+def ended() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
+def record(fake: FakeRun) -> list[dict[str, Any]]:
+    path: Path = fake.run.path / "tracking" / "record.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_state_and_identity_over_attempts(fake: FakeRun, ended: threading.Event) -> None:
+    fake.stage("iteration-01/evaluate", 1, "metrics", "k1", {"loss": 0.5})
+    fake.save("interrupted")
+    assert Follower(fake.run, Record()).follow(ended)
+    fake.stage("iteration-02/evaluate", 2, "metrics", "k2", {"loss": 0.4})
+    fake.save("finished")
+    assert Follower(fake.run, Record()).follow(ended)
+    assert Follower(fake.run, Record()).follow(ended)  # nothing new: not even opened
+    lines = record(fake)
+    assert [line["at"] for line in lines if "at" in line] == [1, 2]
+    assert [line["closed"] for line in lines if "closed" in line] == ["interrupted", "finished"]
+    opened = [line["opened"] for line in lines if "opened" in line]
+    assert len(opened) == 2
+    assert opened[0] == opened[1]
+    assert Position.load(fake.run, "record").memory == {"opened": 2}
+
+
+def test_a_dead_run_is_told_as_died(fake: FakeRun, ended: threading.Event) -> None:
+    fake.stage("iteration-01/evaluate", 1, "metrics", "k1", {"loss": 0.5})
+    Follower(fake.run, Record()).follow(ended)  # run.json says running, and nobody holds the run
+    assert record(fake)[-1]["closed"] == "died"
+
+
+def test_an_error_is_kept_and_gone_after_the_next_success(
+    fake: FakeRun, ended: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.stage("iteration-01/evaluate", 1, "metrics", "k1", {"a": 1})
+    fake.stage("iteration-02/evaluate", 2, "metrics", "k2", {"a": 2})
+    log, calls = RecordSink.log, []
+
+    def flaky(self: RecordSink, given: Any) -> None:
+        calls.append(given)
+        if len(calls) == 2:
+            raise ConnectionError("gone\nsecond line")
+        log(self, given)
+
+    monkeypatch.setattr(RecordSink, "log", flaky)
+    assert not Follower(fake.run, Record()).follow(ended)
+    assert Position.load(fake.run, "record").error == "ConnectionError: gone"
+    assert Follower(fake.run, Record()).follow(ended)
+    assert Position.load(fake.run, "record").error == ""
+    assert [line["at"] for line in record(fake) if "at" in line] == [1, 2]
+
+
+def test_a_tracker_that_wants_to_exit_ends_nothing(fake: FakeRun, ended: threading.Event) -> None:
+    fake.stage("iteration-01/evaluate", 1, "metrics", "k1", {"a": 1})
+    assert not Follower(fake.run, Raises()).follow(ended)
+    assert "SystemExit" in Position.load(fake.run, "raises").error
