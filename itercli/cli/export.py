@@ -52,8 +52,9 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(args.to) if args.to and repo is None else None
         result = _rows(found, folder, args) if args.dataset else _model(found, folder, args)
         if repo is not None:
-            kind = "dataset" if args.dataset else "model"
-            result["hub"] = upload(Path(result["path"]), repo, kind, private=not args.public)
+            result["hub"] = upload(
+                Path(result["path"]), repo, "dataset" if args.dataset else "model", private=not args.public
+            )
     except (LookupError, IterError, OSError) as error:
         return fail(error)
     if args.json:

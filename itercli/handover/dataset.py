@@ -84,7 +84,7 @@ def _views(run: Run, stage: str, iteration: str) -> list[StageView]:
     except LookupError as error:
         raise HandoverError(str(error)) from None
     name = node.partition("/")[2]
-    found = {}
+    found: dict[str, StageView] = {}
     for view in stage_views(run, alive=False):
         same = (
             view.node == node if stage == node or iteration == "last" else view.node.partition("/")[2] == name

@@ -139,18 +139,25 @@ def _role(run: Run, models: list[dict[str, Any]], role: str | None) -> str:
             raise HandoverError(f"{run.name} has no role {role!r}.{hint} There are: {', '.join(roles)}")
         return role
     trained = list(dict.fromkeys(m["role"] for m in models if m["made_by"]))
-    # The headline's evaluation used one of them.
-    stage = (run.info.get("headline") or "").partition(".")[0]
-    used = [
-        label.partition("@")[0]
-        for node, place in run.info["nodes"].items()
-        if node.partition("/")[2] in (stage, f"{stage}.sample") or node.partition("/")[2] == "rollout"
-        for label in place["models"].values()
-    ]
-    for candidates in (trained, [r for r in dict.fromkeys(used) if r in trained], roles):
+    used = _used_for(run, (run.info.get("headline") or "").partition(".")[0])
+    for candidates in (trained, [r for r in used if r in trained], roles):
         if len(candidates) == 1:
             return candidates[0]
     raise HandoverError(f"{run.name} has several roles; say which with --role: {', '.join(trained or roles)}")
+
+
+def _used_for(run: Run, stage: str) -> list[str]:
+    """The roles whose models a stage, or else the stages that it is made from, use."""
+    nodes = run.info["nodes"]
+    todo = [node for node in nodes if node.partition("/")[2] == stage]
+    while todo:
+        roles = [label.partition("@")[0] for i in todo for label in nodes[i]["models"].values()]
+        if roles:
+            return list(dict.fromkeys(roles))
+        todo = [
+            i for node in todo for i in nodes[node]["needs"] if i in nodes and nodes[i]["kind"] != "model"
+        ]
+    return []
 
 
 def _at(run: Run, made_in: int, iteration: str) -> bool:

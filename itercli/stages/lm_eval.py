@@ -88,7 +88,7 @@ class LmEval(Stage):
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         done = 0
 
-        class Policy(HFLM):  # type: ignore[misc]
+        class Policy(HFLM):
             """The harness's model that stops when the run does, and shows that it is alive."""
 
             def _model_call(self, inps: Any, *args: Any, **kwargs: Any) -> Any:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from itercli.cli.main import main
 from itercli.handover.folder import without_paths
-from itercli.handover.versions import choose
+from itercli.handover.versions import HandoverError, choose
 from itercli.training.models import load_model
 from tests.handover.made import MadeRun, greedy
 
@@ -156,9 +156,20 @@ def test_without_a_headline_it_is_the_last_version(tmp_path: Path) -> None:
     assert (version.label, version.why) == ("policy@1", "the last one")
 
 
+def test_of_several_trained_roles_it_is_the_one_that_the_headline_measures(tmp_path: Path) -> None:
+    made = MadeRun(tmp_path / "runs", model=False)
+    made.info["roles"]["extender"] = made.info["roles"]["policy"]
+    made.measured(0, 0.5)
+    for role in ("policy", "extender"):
+        made.stage(f"iteration-01/train_{role}", "model", models={"start": f"{role}@0"})
+    assert choose(made.run).label == "policy@0"
+    made.run.save({**made.info, "headline": None})
+    with pytest.raises(HandoverError, match="--role: policy, extender"):
+        choose(made.run)
+
+
 def test_another_architecture_as_gguf_names_the_converter(tmp_path: Path) -> None:
     from itercli.handover.gguf import check_gguf
-    from itercli.handover.versions import HandoverError
 
     (tmp_path / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}')
     with pytest.raises(HandoverError, match=r"Qwen3ForCausalLM.*convert_hf_to_gguf.py"):
