@@ -17,6 +17,7 @@ import yaml
 from itercli import __version__
 from itercli.engine.display import make_display
 from itercli.engine.files import Locked, write_atomic
+from itercli.engine.machine import machine
 from itercli.engine.runner import RunFailed, RunInterrupted, Runner
 from itercli.engine.runs import Run
 from itercli.recipe.plan import Plan
@@ -69,7 +70,8 @@ def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool,
     if info["state"] != "finished" or not run.info:
         info["state"] = "running"
         _save(run, plan, info)
-        run.event("run_started", pid=os.getpid(), argv=sys.argv, itercli=__version__)
+        where = {"itercli": __version__, "machine": machine()}
+        run.event("run_started", pid=os.getpid(), argv=sys.argv, **where)
         followers.start()
     code, message = 0, ""
     started = time.monotonic()

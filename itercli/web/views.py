@@ -22,7 +22,7 @@ from itercli.report.episode_view import best_path, number
 from itercli.report.episode_view import headline as turn_line
 from itercli.report.extension_view import grew_in_steps, growth
 from itercli.report.extension_view import headline as step_line
-from itercli.report.pair_view import decision, facts
+from itercli.report.pair_view import facts
 from itercli.report.samples import outcome
 from itercli.report.text import first_line
 from itercli.report.tree_view import marks, summary
@@ -123,16 +123,21 @@ def _pair(row: Row, texts: Texts) -> tuple[list[str], list[Block]]:
     names = [f"{kind} {by}".strip() for kind, by in zip(("chosen", "rejected"), sources, strict=False)]
     answers = dict(zip(names, (row.get("chosen", ""), row.get("rejected", "")), strict=True))
     blocks = [*_messages(row.get("messages"), texts), _columns(answers, texts)]
-    return [decision(row).plain, *(fact for line in facts(row) for fact in line)], blocks
+    return [fact for line in facts(row) for fact in line], blocks
 
 
 def _dialogue(row: Row, texts: Texts) -> tuple[list[str], list[Block]]:
-    said = [learnt(row).plain]
-    said += [f"{k} {first_line(v if isinstance(v, str) else _told(v))}" for k, v in _meta(row).items()]
+    meta = _meta(row)
+    said = [learnt(row).plain.partition("  ")[2]]  # its origin stands beside it as outcome
+    said += [f"{k} {first_line(str(v))}" for k, v in meta.items() if isinstance(v, str | int | float)]
     blocks = []
     for message, flag in flagged(row):
         note = ("" if flag else "not ") + "trained on" if message.get("role") == "assistant" or flag else ""
         blocks.append(_message(message, texts, note, "good" if flag else ""))
+    more = {k: v for k, v in meta.items() if isinstance(v, dict | list) and v}
+    if more:
+        told = [_text(name, _told(value), texts) for name, value in more.items()]
+        blocks.append(_section("how it came about", told, opened=False))
     return said, blocks
 
 
@@ -163,7 +168,7 @@ def _turn_blocks(turn: Row, texts: Texts) -> list[Block]:
 def _tree(row: Row, texts: Texts) -> tuple[list[str], list[Block]]:
     """A search tree: the way to its best end, and the nodes that were made first."""
     nodes, meta = row.get("nodes") or [], _meta(row)
-    said = [summary(row).plain, str(row.get("policy", "")), str(meta.get("environment", ""))]
+    said = [*summary(row).plain.split("  "), str(row.get("policy", "")), str(meta.get("environment", ""))]
     said += [f"{row.get('tokens', '?')} tokens"]
     said += [f"{n} {name}" for name, n in (meta.get("counts") or {}).items()]
     best = {node["id"] for node in best_path(nodes)}

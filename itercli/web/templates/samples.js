@@ -1,7 +1,7 @@
 "use strict";
 // The sample browser and the tips of the charts. Texts become text nodes, never markup.
 (() => {
-  const PAGE = 20, LONG = 1500, DEEPEST = 14;
+  const PAGE = 20, FACTS = 4, LONG = 1500, DEEPEST = 14;
   const data = JSON.parse(document.getElementById("samples-data").textContent);
   const byId = (id) => document.getElementById(id);
 
@@ -92,8 +92,12 @@
       el("span", "id", row.prompt + (row.index === null ? "" : ` #${row.index}`)),
       row.verdict ? el("span", "tag " + tone(row.verdict), row.verdict) : null,
       outcome ? el("span", "tag", outcome) : null,
-      el("span", "quiet", row.facts.join(" · ")));
-    return fold(title, open, () => blocks(row.blocks));
+      el("span", "quiet", row.facts.slice(0, FACTS).join(" · ")));
+    return fold(title, open, () => {
+      const made = blocks(row.blocks), more = row.facts.slice(FACTS);
+      if (more.length) made.prepend(el("p", "quiet", more.join(" · ")));
+      return made;
+    });
   }
 
   const cached = new Map();
