@@ -38,6 +38,7 @@ def test_seeds_are_averaged_and_the_best_is_an_ordinary_run(hill: Project, capsy
     assert f"{runs[0].name}: finished already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_pruned_trials_leave_iterations_out(hill: Project, capsys: Capture) -> None:
     assert tune("trials=4", "tune.startup=1", "tune.sampler=random") == 0
     table = capsys.readouterr().out
