@@ -68,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _model(run: Any, folder: Path | None, args: argparse.Namespace) -> dict[str, Any]:
+    from itercli.handover.bases import base_of
     from itercli.handover.model import export_model
-    from itercli.handover.versions import base_of, choose
+    from itercli.handover.versions import choose
 
     version = choose(run, role=args.role, iteration=args.iteration)
     base = base_of(version, args.base)

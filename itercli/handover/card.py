@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from itercli.handover.bases import Base
 from itercli.handover.folder import without_paths
-from itercli.handover.versions import Base, Version
+from itercli.handover.versions import Version
 from itercli.report.lineage import sentence
 from itercli.report.numbers import NOTHING, interval, missing, number
 from itercli.report.text import clean

@@ -9,9 +9,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
+from itercli.handover.bases import Base
 from itercli.handover.card import model_card
 from itercli.handover.folder import forget_origin, leaks, new_folder
-from itercli.handover.versions import Base, HandoverError, Version
+from itercli.handover.versions import HandoverError, Version
 from itercli.models.digest import model_files
 
 Form = Literal["full", "adapter", "merged"]

@@ -1,8 +1,7 @@
-"""Which model of a run is handed over, and what it stands on."""
+"""Which model of a run is handed over."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,11 @@ from typing import Any
 from itercli.engine.context import model_ref
 from itercli.engine.runs import Run
 from itercli.errors import IterError
-from itercli.models.hub import is_hub_id
-from itercli.models.known import known
 from itercli.recipe.compose import load_yaml
 from itercli.recipe.errors import nearest
 from itercli.records import ModelRef
 from itercli.report.best import sentence
 from itercli.report.details import details
-
-HUB = "hub:"
 
 
 class HandoverError(IterError):
@@ -68,28 +63,6 @@ class Version:
     def on_start(self) -> bool:
         """Whether its base is the role's start model, not weights that the run trained."""
         return self.ref.base == self.start["path"]
-
-
-@dataclass(frozen=True)
-class Base:
-    """The start model by a name that means something on other machines.
-
-    Attributes:
-        name: Hub id, or what people call it.
-        revision: Commit of a hub model.
-        licence: As hubs write it, for example "apache-2.0"; empty if it is not known.
-        exact: Whether `name` leads to the very weights that the run started from.
-    """
-
-    name: str
-    revision: str | None = None
-    licence: str = ""
-    exact: bool = False
-
-    @property
-    def hub(self) -> str | None:
-        """The hub id, if it is one."""
-        return self.name if is_hub_id(self.name) else None
 
 
 def choose(run: Run, *, role: str | None = None, iteration: str | None = None) -> Version:
@@ -197,42 +170,3 @@ def _ref(run: Run, made: dict[str, Any]) -> ModelRef:
             "trained models again, start models have to be put back"
         )
     return ref
-
-
-def base_of(version: Version, told: str | None) -> Base:
-    """The start model's portable name; `told` overrides what is known here."""
-    start = version.start
-    path = Path(start["path"])
-    licence = ""
-    origin = ""
-    for model in known():
-        if model.path == path:
-            licence, origin = model.licence.lower(), model.name
-    made_from = _json(path / "origin.json").get("model")
-    licence = licence or _front_matter(path / "README.md").get("license", "")
-    if told is not None:
-        return Base(told, None, licence, exact=True)
-    if str(start["digest"]).startswith(HUB):
-        repo, _, commit = start["digest"].removeprefix(HUB).partition("@")
-        return Base(repo, commit, licence, exact=True)
-    return Base(str(made_from or origin or path.name), None, licence, exact=False)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _front_matter(path: Path) -> dict[str, Any]:
-    """YAML between the first two lines of dashes of a model card."""
-    import yaml
-
-    try:
-        _, text, _ = path.read_text("utf-8").split("---\n", 2)
-        found = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
