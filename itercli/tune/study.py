@@ -59,13 +59,17 @@ class Study:
         journal = path / JOURNAL
         _mend(journal, JournalFileOpenLock(str(journal)))
         backend = JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal)))
-        self.optuna = optuna.create_study(
-            storage=JournalStorage(backend),
-            study_name=path.name,
-            direction=spec.direction,
-            pruner=_pruner(spec),
-            load_if_exists=True,
-        )
+        storage = JournalStorage(backend)
+        if path.name in optuna.get_all_study_names(storage):  # then a look leaves the journal as it is
+            self.optuna = optuna.load_study(study_name=path.name, storage=storage, pruner=_pruner(spec))
+        else:
+            self.optuna = optuna.create_study(
+                storage=storage,
+                study_name=path.name,
+                direction=spec.direction,
+                pruner=_pruner(spec),
+                load_if_exists=True,
+            )
 
     @property
     def name(self) -> str:
