@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, PlainSerializer, PlainValidator, ValidationError
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from itercli import registry
@@ -19,6 +19,7 @@ from itercli.registry import Component
 
 NESTED = "component_errors"
 UNKNOWN = "component_unknown"
+COMPONENT = "x-component"
 T = TypeVar("T", bound=Component)
 
 
@@ -89,6 +90,7 @@ def component_field(group: str) -> Any:
         Component,
         PlainValidator(lambda value: parse_component(group, value)),
         PlainSerializer(_dump, return_type=dict),
+        WithJsonSchema({COMPONENT: group}),  # `itercli.recipe.json_schema` puts the group's options there
     ]
 
 

@@ -12,11 +12,6 @@ from itercli.engine.runs import Run
 from tests.conftest import Project
 
 
-def counts(out: str) -> str:
-    """What the closing line says was run and reused."""
-    return next(line.split(": ")[1] for line in out.splitlines() if "stages run" in line)
-
-
 def test_clean_frees_what_is_not_needed_and_the_same_command_reuses_the_rest(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,8 +40,7 @@ def test_clean_frees_what_is_not_needed_and_the_same_command_reuses_the_rest(
     assert [i["why"].partition("/")[0] for i in models] == ([] if best == 1 else ["iteration-01"])
     assert "nothing to remove" in clean("--keep-last", "1")
 
-    nodes = len(Run(project.path / "runs" / "a").info["nodes"])
-    assert counts(project.run_toy("--name", "a").stdout) == f"0 stages run, {nodes} reused"
+    assert "finished already, nothing to do" in project.run_toy("--name", "a").stdout
 
 
 def test_removed_model_is_made_again_when_a_stage_needs_it(project: Project) -> None:
@@ -65,7 +59,7 @@ def test_removed_model_is_made_again_when_a_stage_needs_it(project: Project) -> 
     shutil.rmtree(evaluation.path)
     again = project.run_toy("--name", "a")
     # The model, and what was drawn from it; both come out as before, so all else is reused.
-    assert counts(again.stdout).startswith("2 stages run")
+    assert "a: 2 stages run" in again.stdout
     assert not first.missing_model()
 
 
