@@ -6,14 +6,12 @@ Its own step only rises, and it drops what is logged below it. So metrics are pl
 
 from __future__ import annotations
 
-import netrc
 import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -66,18 +64,13 @@ class Wandb(Tracker):
 
 
 def has_account() -> bool:
-    """Whether there are credentials, where wandb itself looks for them."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    for name in (os.environ.get("NETRC", ""), "~/.netrc", "~/_netrc"):
-        path = Path(name).expanduser()
-        if name and path.is_file():
-            try:
-                return netrc.netrc(path).authenticators(host) is not None
-            except (netrc.NetrcParseError, OSError):
-                return False
-    return False
+    """Whether wandb finds credentials; it asks nobody, since a follower has no terminal."""
+    import wandb
+
+    try:
+        return bool(wandb.login(verify=False))
+    except wandb.errors.UsageError:
+        return False
 
 
 class WandbSink(Sink):
@@ -116,6 +109,7 @@ class WandbSink(Sink):
                 raise
             print(f"no answer from wandb ({error}); offline", file=sys.stderr, flush=True)
             mode = "offline"
+            wandb.teardown()  # its service still holds the run's id
             self._run = wandb.init(mode="offline", **common)
         self._memory["mode"] = mode
         # Uploaded or not, it counts as open until it was ended in order.

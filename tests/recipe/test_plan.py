@@ -322,14 +322,16 @@ def test_light_floor_imports_nothing_heavy() -> None:
 import importlib, pkgutil, sys
 from pathlib import Path
 import itercli.cli, itercli.engine, itercli.recipe, itercli.worker, itercli.records, itercli.report
-import itercli.tune
-for package in (itercli.cli, itercli.engine, itercli.recipe, itercli.report, itercli.tune):
+import itercli.tracking, itercli.tune
+packages = (itercli.cli, itercli.engine, itercli.recipe, itercli.report, itercli.tracking, itercli.tune)
+for package in packages:
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
 from itercli.cli.main import main
 assert main(["plan", "recipe=itertl"]) == 0
 assert main(["validate", "itertl"]) == 0
 heavy = {"torch", "transformers", "vllm", "trl", "datasets", "wandb", "peft", "accelerate", "optuna"}
+heavy |= {"tensorboard", "trackio", "mlflow"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

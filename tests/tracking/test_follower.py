@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from itercli import registry
 from itercli.tracking.follower import Follower
 from itercli.tracking.position import Position
 from tests.tracking.conftest import FakeRun
@@ -75,3 +77,17 @@ def test_a_tracker_that_wants_to_exit_ends_nothing(fake: FakeRun, ended: threadi
     fake.stage("iteration-01/evaluate", 1, "metrics", "k1", {"a": 1})
     assert not Follower(fake.run, Raises()).follow(ended)
     assert "SystemExit" in Position.load(fake.run, "raises").error
+
+
+def test_the_plug_in_of_the_page_follows_a_run(fake: FakeRun, ended: threading.Event, tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "tracking.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(code)
+    registry.load_plugin(plugin)
+    cls = registry.find("tracker", "mine")
+    assert cls is not None
+    fake.stage("iteration-01/evaluate", 1, "metrics", "k1", {"loss": 0.5})
+    tracker = cls.model_validate({"path": str(tmp_path / "out")})
+    assert Follower(fake.run, tracker).follow(ended)  # type: ignore[arg-type]
+    assert (tmp_path / "out").read_text() == "1 {'evaluate/loss': 0.5}\n"

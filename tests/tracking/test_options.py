@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from itercli.recipe.compose import compose_recipe
 from itercli.recipe.errors import RecipeError
 from itercli.recipe.plan import build_plan
 from itercli.recipe.schema import Recipe, check
+from itercli.tracking import wandb as module
 from itercli.tracking.wandb import Wandb
 from tests.conftest import Project
 
@@ -76,23 +80,29 @@ def test_a_missing_package_is_said_before_anything_runs(project: Project) -> Non
 
 
 @pytest.mark.parametrize(
-    ("env", "netrc", "mode", "now"),
+    ("account", "named", "mode", "now"),
     [
-        ({}, "", "auto", "offline"),
-        ({"WANDB_API_KEY": "x"}, "", "auto", "online"),
-        ({"WANDB_API_KEY": "x", "WANDB_MODE": "offline"}, "", "auto", "offline"),
-        ({"WANDB_MODE": "disabled"}, "", "online", "online"),
-        ({}, "machine api.wandb.ai login user password x", "auto", "online"),
-        ({}, "machine example.org login user password x", "auto", "offline"),
+        (False, "", "auto", "offline"),
+        (True, "", "auto", "online"),
+        (True, "offline", "auto", "offline"),
+        (False, "disabled", "auto", "disabled"),
+        (False, "disabled", "online", "online"),
     ],
 )
-def test_wandb_mode_is_decided_without_asking(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, env: dict[str, str], netrc: str, mode: Any, now: str
+def test_mode_of_wandb(
+    monkeypatch: pytest.MonkeyPatch, account: bool, named: str, mode: Any, now: str
 ) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "NETRC", "WANDB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / ".netrc").write_text(netrc + "\n")
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(module, "has_account", lambda: account)
+    monkeypatch.setenv("WANDB_MODE", named)
     assert Wandb(mode=mode).mode_now() == now
+
+
+def test_account_of_wandb(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    code = (
+        "import os; from itercli.tracking.wandb import has_account; assert not has_account();"
+        "os.environ['WANDB_API_KEY'] = 'a' * 40; assert has_account()"
+    )
+    env = {n: v for n, v in os.environ.items() if not n.startswith("WANDB")} | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, check=True, timeout=120)

@@ -111,9 +111,9 @@ def test_wandb_offline_without_a_network_killed_and_resumed(
     assert begun[1]["display_name"] == "killed"
     assert begun[1]["tags"] == ["toy"]
     assert begun[1]["config"]["update"]["iterations"] == 2
-    axes = {
-        r["metric"]["name"]: r["metric"].get("step_metric") for p in parts for r in p if r["type"] == "metric"
-    }
+    both = [record for part in parts for record in part]
+    metrics = [r["metric"] for r in both if r["type"] == "metric"]
+    axes = {metric["name"]: metric.get("step_metric") for metric in metrics}
     assert axes["evaluate/pass@1"] == "iteration"
     assert axes["training/train.loss"] == "global_step"
     rows = [r["history"]["item"] for r in both if r["type"] == "history"]

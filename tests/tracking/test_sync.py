@@ -129,15 +129,13 @@ def test_mistakes(made: Project, args: list[str], said: str) -> None:
 def test_what_waits_offline_is_uploaded_once_there_is_an_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(module, "has_account", lambda: False)
     calls: list[list[str]] = []
     fake = SimpleNamespace(run=lambda command, check: calls.append(command))
     monkeypatch.setattr(module, "subprocess", fake)
     about = About("r", "id", tmp_path, {}, memory={"unsent": [str(tmp_path), str(tmp_path / "gone")]})
     assert "wandb login" in Wandb().catch_up(about)
-    monkeypatch.setenv("WANDB_API_KEY", "x")
+    monkeypatch.setattr(module, "has_account", lambda: True)
     assert Wandb().catch_up(about) == ""
     assert calls == [[sys.executable, "-m", "wandb", "sync", str(tmp_path)]]
     assert about.memory["unsent"] == []
