@@ -37,12 +37,14 @@ def run(args: argparse.Namespace) -> int:
     from itercli.engine.files import write_atomic
     from itercli.errors import IterError
     from itercli.report.runs import lookup
+    from itercli.web.charts import svg_maker
     from itercli.web.data import page_data
     from itercli.web.page import environment, render
 
     try:
         runs = [lookup(args.runs, name) for name in args.run_names or [None]]
-        environment()  # what is missing is said before rows are read
+        for need in (environment, svg_maker):  # what is missing is said before rows are read
+            need()
         if len({r.path.resolve() for r in runs}) < len(runs):
             return fail("a run is named twice", 2)
         to = Path(args.to or runs[0].path / "report.html")

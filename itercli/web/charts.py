@@ -7,7 +7,7 @@ a rule for each of `SERIES`, `SHADES` and `LINES`, one for light and one for dar
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -103,7 +103,7 @@ def stacked(rows: Sequence[Row], field: str, unit: str) -> str:
          "said": f"{iteration(i)}, {name}: {y:,.0f} {unit}"}
         for (i, name), y in cells.items()
     ]  # fmt: skip
-    shown = sorted({d["x"] for d in data})
+    shown = sorted({i for i, _ in cells})
     axis = {"labelExpr": "datum.value == 0 ? 'start' : datum.label", "labelOverlap": True, "labelAngle": 0}
     encoding = {
         "x": {"field": "x", "type": "ordinal", "title": None, "sort": shown, "axis": axis},
@@ -138,11 +138,21 @@ def svg(spec: Spec, height: int = HEIGHT) -> str:
 
 @lru_cache(maxsize=1024)  # a page that is made again has few new charts
 def _drawn(spec: str) -> str:
+    return svg_maker()(spec)
+
+
+def svg_maker() -> Callable[[str], str]:
+    """What makes SVG of a specification.
+
+    Raises:
+        IterError: vl-convert is not installed.
+    """
     try:
         import vl_convert
     except ImportError as error:
         raise IterError(MISSING) from error
-    return str(vl_convert.vegalite_to_svg(spec))
+    make: Callable[[str], str] = vl_convert.vegalite_to_svg
+    return make
 
 
 def iteration(number_: Any) -> str:

@@ -98,7 +98,7 @@ def distributions(views: list[StageView], surveys: Mapping[str, Survey], bins: i
             unit = UNITS[v.place["kind"]][what]
             stage = v.node.partition("/")[2]
             groups.setdefault((stage, what, unit), {})[v.place["iteration"]] = np.asarray(values)
-    found = []
+    found: list[Row] = []
     for (stage, what, unit), series in groups.items():
         together = np.concatenate(list(series.values()))
         low, high = np.quantile(together, [0.002, 0.998])

@@ -117,7 +117,8 @@ def metric_groups(data: Row) -> list[Row]:
             if known:
                 groups.setdefault(stage, {}).setdefault(metric, {})[run["run"]["name"]] = known
     ordered = sorted(groups, key=lambda s: not any(h.partition(".")[0] == s for h in headlines))
-    found, shown = [], 0
+    found: list[Row] = []
+    shown = 0
     for stage in ordered:
         metrics = dict(sorted(groups[stage].items(), key=lambda m: f"{stage}.{m[0]}" not in headlines))
         iterations = sorted({int(i) for runs in metrics.values() for s in runs.values() for i in s})

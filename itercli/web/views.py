@@ -15,6 +15,7 @@ are good, bad, dim or empty.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from itercli.report.dialogue_view import flagged, learnt
@@ -199,7 +200,7 @@ def _messages(messages: Any, texts: Texts) -> list[Block]:
     return [_message(m, texts) for m in found if isinstance(m, dict)]
 
 
-def _message(message: Row, texts: Texts, note: str = "", tone: str = "") -> Block:
+def _message(message: Mapping[str, Any], texts: Texts, note: str = "", tone: str = "") -> Block:
     content = texts.add(message.get("content", ""))
     return {"message": content, "name": str(message.get("role", "?")), "note": note, "tone": tone}
 
