@@ -6,7 +6,7 @@ SOURCES := itercli tests scripts
 PYTEST_ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint typecheck format clean setup setup-dev setup-test
+.PHONY: help demo test lint typecheck format pages clean setup setup-dev setup-test
 # Targets given together run in the order given, also under -j.
 .NOTPARALLEL:
 
@@ -25,9 +25,10 @@ else
 	@$(PYTHON_BIN) -m pytest $(PYTEST_ARGS)
 endif
 
-lint: setup-dev ## Check style and format
+lint: setup-dev ## Check style, format and the recipes' pages
 	@$(PYTHON_BIN) -m ruff check $(SOURCES)
 	@$(PYTHON_BIN) -m ruff format --check $(SOURCES)
+	@$(PYTHON_BIN) scripts/recipe_pages.py --check
 
 typecheck: setup-dev ## Check types
 	@$(PYTHON_BIN) -m mypy
@@ -35,6 +36,9 @@ typecheck: setup-dev ## Check types
 format: setup-dev ## Format the code and fix what can be fixed
 	@$(PYTHON_BIN) -m ruff format $(SOURCES)
 	@$(PYTHON_BIN) -m ruff check --fix $(SOURCES)
+
+pages: setup-dev ## Write docs/recipes anew from the recipes
+	@$(PYTHON_BIN) scripts/recipe_pages.py
 
 clean: ## Remove the environment, tools and caches; runs/ stays
 	@rm -rf .venv .tools .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info

@@ -36,12 +36,14 @@ class Evaluate(SummaryStage):
     temperature: float | tuple[float, ...] = Field(
         0.8, description="Softmax temperature; of several, each metric's best counts, and says which it is."
     )
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    repetition_penalty: float = Field(1.0, gt=0)
-    max_new_tokens: int = Field(512, ge=1)
-    stop: tuple[str, ...] = ()
-    sampler: str | dict[str, Any] | None = None
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus mass; 1 is off.")
+    top_k: int = Field(0, ge=0, description="Tokens kept; 0 is off.")
+    repetition_penalty: float = Field(1.0, gt=0, description="Penalty on tokens seen before; 1 is off.")
+    max_new_tokens: int = Field(512, ge=1, description="Token budget of a completion.")
+    stop: tuple[str, ...] = Field((), description="Strings that end a completion.")
+    sampler: str | dict[str, Any] | None = Field(
+        None, description="How to sample; `sampler:` of the recipe unless given."
+    )
 
     @property
     def temperatures(self) -> dict[str, float]:

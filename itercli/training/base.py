@@ -24,7 +24,7 @@ class LoraSpec(BaseModel):
 
     r: int = Field(16, ge=1, description="Rank.")
     alpha: int = Field(32, ge=1, description="Scale numerator: updates are scaled by alpha / r.")
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1, description="Of the adapter's input, in training.")
     target_modules: str | tuple[str, ...] = Field("all-linear", description="Module names or 'all-linear'.")
     last_layers: int | None = Field(
         None,
@@ -43,24 +43,30 @@ class LoraSpec(BaseModel):
 class TrainingSpec(Component):
     """Optimisation options shared by all methods (`training:` in recipes)."""
 
-    tuning: Literal["full", "lora"] = "lora"
-    lora: LoraSpec = LoraSpec()
-    lr: float = Field(1e-5, gt=0)
-    epochs: float = Field(1.0, gt=0)
+    tuning: Literal["full", "lora"] = Field("lora", description="All weights, or an adapter on them.")
+    lora: LoraSpec = Field(LoraSpec(), description="Shape of the adapter.")
+    lr: float = Field(1e-5, gt=0, description="Highest learning rate (AdamW).")
+    epochs: float = Field(1.0, gt=0, description="Passes over the examples of an iteration.")
     max_steps: int | None = Field(None, ge=1, description="Optimizer steps; overrides epochs.")
     batch_size: int = Field(16, ge=1, description="Examples (prompts) per optimizer step.")
     micro_batch_size: int = how(
         default=4, ge=1, description="Examples per forward pass; only trades memory for speed."
     )
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    warmup_ratio: float = Field(0.0, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "linear", description="Course of the learning rate after the warm-up."
+    )
+    warmup_ratio: float = Field(
+        0.0, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this L2 norm.")
     max_length: int = Field(1024, ge=8, description="Longest prompt + response in tokens.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on CUDA, float32 on CPU (bf16 is ten times slower there)."
     )
-    gradient_checkpointing: bool = how(default=False)
+    gradient_checkpointing: bool = how(
+        default=False, description="Compute activations again in the backward pass: less memory, more time."
+    )
     threads: int = how(default=1, ge=1, description="CPU threads; 2 on a busy machine can be slower than 1.")
     checkpoint_seconds: float = how(default=30.0, gt=0, description="Save a checkpoint about this often.")
     checkpoint_steps: int | None = how(default=None, ge=1, description="Also save every so many steps.")
