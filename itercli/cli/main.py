@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 
@@ -59,13 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f" Did you mean `iter {near[0]}`?" if near else ""
         print(f"iter: no command {name!r}.{hint} `iter --help` lists them.", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"itercli.cli.{name}")
-    parser = argparse.ArgumentParser(
-        prog=f"iter {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    module.add_arguments(parser)
+    from itercli.cli.parser import command_parser
+
+    parser = command_parser(name)
     try:
-        return module.run(parser.parse_intermixed_args(args[1:]))
+        parsed = parser.parse_intermixed_args(args[1:])
+        return int(parsed._run(parsed))
     except BrokenPipeError:  # `iter samples | head`
         sys.stderr.close()
         return 0

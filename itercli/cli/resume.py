@@ -22,13 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from itercli.cli.execute import execute
-    from itercli.engine.runs import Run, find_run
+    from itercli.engine.runs import Run
     from itercli.recipe.compose import load_yaml
     from itercli.recipe.plan import build_plan
     from itercli.recipe.schema import check
+    from itercli.report.runs import lookup
 
     try:
-        found = find_run(args.runs, args.run_name)
+        found = lookup(args.runs, args.run_name)
         config = found.path.resolve() / "config.yaml"
         found = Run(config.parent)
         # Paths in a recipe are relative to where it was started.

@@ -11,6 +11,7 @@ import sys
 from dataclasses import asdict
 
 from itercli.cli.common import add_runs_argument, emit, fail
+from itercli.recipe.errors import nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
         if result.outcomes:
             counts = ", ".join(f"{name or '(none)'} ({n})" for name, n in result.outcomes.items())
             print(clean(f"outcomes of {node}: {counts}"))
+            if near := nearest(args.outcome or "", result.outcomes):
+                print(clean(f"did you mean --outcome {near}?"))
         print(f"stages to look at: {', '.join(stages_with(found))}")
     return 0
 

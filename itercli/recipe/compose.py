@@ -128,9 +128,10 @@ def _prepare(override: str, search: Callable[[str], list[str]], recipe: str) -> 
     """Make one override what Hydra needs (see the module's docstring)."""
     match = OVERRIDE.match(override)
     if match is None or (match["value"] is None and match["prefix"] != "~"):
-        raise RecipeError(
-            [Problem("", f"not an override: {override!r}", allowed="KEY=VALUE, for example loop.sample.n=8")]
-        )
+        allowed = "KEY=VALUE, for example loop.sample.n=8"
+        near = nearest(override, search("recipe")) if not recipe else ""
+        hint = f"recipe={near}" if near else ""
+        raise RecipeError([Problem("", f"not an override: {override!r}", allowed=allowed, nearest=hint)])
     key, value, prefix = match["key"], match["value"], match["prefix"]
     if prefix:
         return [override]
