@@ -115,10 +115,15 @@ def _by_name(value: Any) -> Any:
     }
 
 
+def trackers_field() -> Any:
+    """An annotation for a field that holds trackers by name, see `_by_name`."""
+    return Annotated[dict[str, component_field("tracker")], BeforeValidator(_by_name)]
+
+
 Source = component_field("source")
 Sampler = component_field("sampler")
 Scorer = component_field("scorer")
 Selector = component_field("selector")
 Method = component_field("method")
 Environment = component_field("environment")
-Trackers = Annotated[dict[str, component_field("tracker")], BeforeValidator(_by_name)]
+Trackers = trackers_field()

@@ -12,8 +12,9 @@ from pydantic import Field
 
 from itercli.registry import Component
 
-ITERATION, GLOBAL_STEP = "iteration", "global_step"
 Axis = Literal["iteration", "global_step"]
+ITERATION: Axis = "iteration"
+GLOBAL_STEP: Axis = "global_step"
 
 
 @dataclass(frozen=True, slots=True)

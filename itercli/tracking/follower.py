@@ -64,6 +64,8 @@ class Follower:
             if last and self.sink is not None:
                 self.sink.close(state, headline(self.run))
                 self.sink = None
+                if self.later:  # what was just written offline
+                    self.position.note = self.tracker.catch_up(self.about())
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             sys.stderr.flush()

@@ -19,6 +19,7 @@ from itercli.tracking.base import Tracker
 from itercli.tracking.followers import spawn
 from itercli.tracking.position import FOLDER, Position
 
+_TRACKERS: TypeAdapter[Any] = TypeAdapter(Trackers)
 BUSY = 3  # exit code of a follower that found another one at work
 
 
@@ -42,7 +43,7 @@ def trackers_of(run: Run, name: str | None, options: list[str]) -> tuple[dict[st
         if plugin.is_file():
             registry.load_plugin(plugin)
     named = _parse(config.get("tracker"))
-    wanted = {name: {}} if name else {n: {} for n in named}
+    wanted = [name] if name else list(named)
     if not wanted:
         known = ", ".join(registry.names("tracker"))
         raise TrackerError(f"the recipe of {run.name} names no tracker; choose one with --tracker: {known}")
@@ -94,7 +95,8 @@ def send(run: Run, tracker: Tracker, plugins: list[Path], *, again: bool = False
 
 def _parse(value: Any) -> dict[str, Tracker]:
     try:
-        return TypeAdapter(Trackers).validate_python(value)
+        parsed: dict[str, Tracker] = _TRACKERS.validate_python(value)
+        return parsed
     except ValidationError as error:
         item = error.errors(include_url=False)[0]
         context = item.get("ctx", {})
@@ -108,8 +110,7 @@ def _parse(value: Any) -> dict[str, Tracker]:
             raise TrackerError(
                 f"{item['loc'][0]}.{key}: {first['msg']}. Options: {', '.join(fields)}.{hint}"
             ) from None
-        near = context.get("near")
-        hint = f" Did you mean {near}?" if near else ""
+        hint = f" Did you mean {context['near']}?" if context.get("near") else ""
         what = f"{item['msg']}: {context.get('found')}; there are: {context.get('allowed')}."
         raise TrackerError(what + hint) from None
 

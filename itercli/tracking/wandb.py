@@ -128,7 +128,7 @@ class WandbSink(Sink):
             self._send({point.axis: point.at, **point.values})
 
     def table(self, table: SampleTable) -> None:
-        content = self._wandb.Table(columns=table.columns, data=table.rows)
+        content = self._wandb.Table(columns=list(table.columns), data=table.rows)
         self._send({"iteration": table.iteration, f"samples/{table.stage}": content})
 
     def model(self, model: ModelFiles) -> None:
