@@ -117,7 +117,7 @@ def _by_name(value: Any) -> Any:
 
 def trackers_field() -> Any:
     """An annotation for a field that holds trackers by name, see `_by_name`."""
-    return Annotated[dict[str, component_field("tracker")], BeforeValidator(_by_name)]
+    return Annotated[dict[str, component_field("tracker")], BeforeValidator(_by_name)]  # type: ignore[misc]
 
 
 Source = component_field("source")
