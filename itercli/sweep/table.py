@@ -58,15 +58,11 @@ def render(content: dict[str, Any]) -> None:
     metrics = {p["headline"]["metric"] for p in points if p["headline"]}
     one = metrics.pop() if len(metrics) == 1 else ""
     table = Table(header_style="bold", box=None, pad_edge=False)
-    for title in (
-        *short_names(keys),
-        "run",
-        "state",
-        "iter",
-        Text(one.replace(".", "\n") or "headline"),
-        "time",
-    ):
-        table.add_column(title, overflow="fold", justify="right" if title in ("iter", "time") else "left")
+    for title in (*short_names(keys), "run", "state"):
+        table.add_column(title, overflow="fold")
+    table.add_column("iter", justify="right")
+    table.add_column(Text(one.replace(".", "\n") or "headline"), overflow="fold")
+    table.add_column("time", justify="right")
     for p in points:
         iterations = p["iterations"]
         table.add_row(

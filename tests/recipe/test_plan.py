@@ -322,9 +322,9 @@ def test_light_floor_imports_nothing_heavy() -> None:
 import importlib, pkgutil, sys
 from pathlib import Path
 import itercli.cli, itercli.engine, itercli.recipe, itercli.worker, itercli.records, itercli.report
-import itercli.handover, itercli.tracking, itercli.tune
+import itercli.handover, itercli.sweep, itercli.tracking, itercli.tune
 packages = (itercli.cli, itercli.engine, itercli.recipe, itercli.report, itercli.tracking, itercli.tune)
-packages += (itercli.handover,)
+packages += (itercli.handover, itercli.sweep)
 for package in packages:
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,11 @@ def test_launchers_are_found() -> None:
 def test_a_preset_of_the_user_is_found(tmp_path: Path) -> None:
     folder = tmp_path / "hydra" / "launcher"
     folder.mkdir(parents=True)
-    (folder / "mine.yaml").write_text("defaults: [joblib]\nn_jobs: 5\n")
-    assert find_launcher(["hydra/launcher=mine"], [tmp_path]).at_once
+    page = Path(__file__).parents[2] / "docs" / "sweeps.md"
+    (text,) = re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+    (folder / "mine.yaml").write_text(text)
+    mine = find_launcher(["hydra/launcher=mine", "hydra.launcher.qos=low"], [tmp_path])
+    assert (mine.here, mine.at_once) == (False, True)
 
 
 def test_mistakes_are_named() -> None:

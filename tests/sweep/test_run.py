@@ -166,7 +166,7 @@ def test_a_signal_stops_the_sweep_in_order(project: Project, launcher: tuple[str
     out, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
     found = Counter(states(project))
-    assert found["interrupted"] == max(len(launcher), 1)
+    assert found["interrupted"] >= 1
     assert found["interrupted"] + found["waiting"] == 3
     assert "everything finished is kept; go on with:\n  iter run" in err
     assert "Traceback" not in out + err
