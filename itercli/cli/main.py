@@ -24,6 +24,7 @@ COMMANDS = {
     "eval": "evaluate any model, or a run's, on a suite",
     "clean": "remove what no run needs any more",
     "sync": "send a run's metrics to its trackers, later",
+    "completion": "complete names and keys in your shell",
     "doctor": "check versions, tools, GPU and disk",
 }
 EXAMPLES = """\
@@ -50,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"itercli {__version__}")
         return 0
     name = args[0]
+    if name == "__complete":  # what the scripts of `iter completion` call
+        from itercli.cli.candidates import complete
+
+        print("\n".join("\t".join(c) for c in complete(args[1:])))
+        return 0
     if name not in COMMANDS:
         import difflib
 

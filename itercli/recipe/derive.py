@@ -51,8 +51,8 @@ def _hints(recipe: Recipe) -> Iterator[str]:
         given = recipe.raw["loop"].get(name)
         if given is None:  # a part of another stage
             continue
-        links = (link.key for link in (*stage.links(name), *stage.model_links()))
-        wired = {"uses", "role", *links}
+        wired = {"uses", "role", *(link.key for link in stage.links(name))}
+        wired |= {link.key for link in stage.model_links()}
         fields = type(stage).model_fields
         lines = [
             _line(2, key, value, fields[key].description if key in fields else None)

@@ -34,16 +34,17 @@ def recipe_schema() -> Json:
         for name in registry.names(group)
         if (cls := registry.find(group, name)) is not None
     }
-    models = [RecipeConfig, TrainingSpec, *classes.values()]
+    models: list[type[BaseModel]] = [RecipeConfig, TrainingSpec, *classes.values()]
     refs, found = models_json_schema([(m, "validation") for m in dict.fromkeys(models)])
     raw = found["$defs"]
     defs = {name: _options(schema) for name, schema in raw.items()}
     for (group, name), cls in classes.items():
-        here = defs[_name(refs[cls, "validation"])]
+        here: Json = defs[_name(refs[cls, "validation"])]
         for key in _prepared(cls):  # what it is made from is known to its validator alone
             here["properties"][key] = {k: v for k, v in here["properties"][key].items() if k != "anyOf"}
         if group != "stage":
-            here["properties"] = {"name": {"const": name}, **here.get("properties", {})}
+            options: Json = here.get("properties", {})
+            here["properties"] = {"name": {"const": name}, **options}
     for group in registry.GROUPS:
         members = {n: _name(refs[c, "validation"]) for (g, n), c in classes.items() if g == group}
         defs[group] = _group(group, members, defs)
