@@ -48,7 +48,7 @@ class Page:
         commands = [
             *(f"iter {c} recipe={self.name}" for c in ("plan", "run")),
             *(" ".join([line, *self.preset(p)[0]]) for line, p in zip(scale, self.presets, strict=True)),
-            f"iter recipes copy {self.name} --to recipes/recipe/mine.yaml",
+            f"iter recipes new mine --from {self.name}",
         ]
         headline = f"Headline: `{raw['headline']}`." if raw.get("headline") else ""
         parts = [

@@ -61,9 +61,7 @@ def main() -> int:
         if checking:
             lines = [text.splitlines(keepends=True) for text in (old, new)]
             diff = difflib.unified_diff(lines[0], lines[1], f"docs/recipes/{name}", "made from the recipe")
-            sys.stdout.writelines(
-                difflib.unified_diff(*lines, f"docs/recipes/{name}", "what the recipe says")
-            )
+            sys.stdout.writelines(diff)
         elif new:
             PAGES.mkdir(exist_ok=True)
             (PAGES / name).write_text(new)
