@@ -43,14 +43,13 @@ def recipe_schema() -> Json:
         for key in _prepared(cls):  # what it is made from is known to its validator alone
             here["properties"][key] = {k: v for k, v in here["properties"][key].items() if k != "anyOf"}
         if group != "stage":
-            options: Json = here.get("properties", {})
-            here["properties"] = {"name": {"const": name}, **options}
+            here.setdefault("properties", {})["name"] = {"const": name}
     for group in registry.GROUPS:
         members = {n: _name(refs[c, "validation"]) for (g, n), c in classes.items() if g == group}
         defs[group] = _group(group, members, defs)
     top = defs.pop(_name(refs[RecipeConfig, "validation"]))
     training = {"$ref": f"#/$defs/{_name(refs[TrainingSpec, 'validation'])}"}
-    top["properties"] |= {
+    others: Json = {
         "defaults": {
             "description": "The recipe that this one derives from, and parts chosen by default: "
             "[itertl, _self_], [override /trainer: lora].",
@@ -62,6 +61,7 @@ def recipe_schema() -> Json:
         "tracker": _or(_trackers(classes)),
         **{scope: _or(_stages(scope)) for scope in SCOPES},
     }
+    top["properties"].update(others)
     if "Knob" in defs:
         defs["Knob"] = {"anyOf": [defs["Knob"], {"type": "array"}]}
     return {
