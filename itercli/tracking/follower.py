@@ -24,6 +24,7 @@ from itercli.tracking.position import FOLDER, Position
 
 POLL_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+SETTLE_SECONDS = 3.0
 STRAY_SECONDS = 5.0  # more than it is given at the end, if nobody is left to end it
 
 
@@ -58,7 +59,7 @@ class Follower:
         try:
             if self.later:
                 self.position.note = self.tracker.catch_up(self.about())
-            state = summary(self.run)["state"] if last else "running"
+            state = self._last_state() if last else "running"
             for batch in self.feed.news(ended=last and state == "finished"):
                 self._send(batch)
             if last and self.sink is not None:
@@ -76,6 +77,13 @@ class Follower:
             self.sink.flush()
         self._save("")
         return True
+
+    def _last_state(self) -> str:
+        """How the run ended. One that was killed gives up its lock a moment after its pipes."""
+        deadline = time.monotonic() + (0 if self.later else SETTLE_SECONDS)
+        while (state := str(summary(self.run)["state"])) == "running" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return state
 
     def _send(self, batch: Batch) -> None:
         if self.sink is None:

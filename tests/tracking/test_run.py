@@ -77,6 +77,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
+@pytest.mark.slow
 def test_wandb_offline_without_a_network_killed_and_resumed(
     made: Project, no_network: list[str], isolated: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
