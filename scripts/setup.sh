@@ -249,7 +249,7 @@ if [ $dev = yes ]; then packages=dev; fi
 if ! is_done $packages; then
     make_venv
     install_torch
-    if [ $dev = yes ]; then install_packages '[dev,wandb,tensorboard,trackio,mlflow,report,textcraft,scienceworld,textworld,sweep,tune,lm-eval]'; else install_packages '[textcraft]'; fi
+    if [ $dev = yes ]; then install_packages '[dev,wandb,tensorboard,trackio,mlflow,report,ui,textcraft,scienceworld,textworld,sweep,tune,lm-eval]'; else install_packages '[textcraft]'; fi
     mark_done base
     mark_done $packages
 fi

@@ -19,6 +19,7 @@ COMMANDS = {
     "show": "a run's stages, metrics, lineage and times",
     "samples": "look at prompts, completions and verdicts",
     "report": "write runs as one HTML page",
+    "ui": "all runs in a browser, live",
     "compare": "runs beside each other: metrics, options, cost, tests",
     "export": "hand over a model, or a stage's rows, with a card",
     "eval": "evaluate any model, or a run's, on a suite",

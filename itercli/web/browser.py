@@ -13,6 +13,7 @@ from itercli.web.texts import Texts
 from itercli.web.views import view
 
 Row = dict[str, Any]
+Surveys = dict[tuple[str, str, int], Survey]  # key, identity and wanted samples of a finished stage
 PER_STAGE = 20
 TOGETHER = 800  # samples of a page, unless a number was asked for
 FEWEST = 3
@@ -47,8 +48,14 @@ def shown_stages(views: list[StageView]) -> list[StageView]:
     return list(found.values())
 
 
-def survey_stages(run: Run, views: list[StageView], count: int) -> dict[str, Survey]:
-    """Read every stage with rows once; node -> what was found."""
+def survey_stages(
+    run: Run, views: list[StageView], count: int, known: Surveys | None = None
+) -> dict[str, Survey]:
+    """Read every stage with rows once; node -> what was found.
+
+    Args:
+        known: What was found in finished stages before; new ones are added.
+    """
     shown = {v.node for v in shown_stages(views)}
     found: dict[str, Survey] = {}
     seen: set[str] = set()
@@ -56,7 +63,12 @@ def survey_stages(run: Run, views: list[StageView], count: int) -> dict[str, Sur
         key = v.place["key"]
         if (v.place["kind"] in UNITS or v.node in shown) and v.rows and key not in seen:
             seen.add(key)
-            found[v.node] = survey(run, v.node, count if v.node in shown else 0)
+            wanted = count if v.node in shown else 0
+            slot = (key, v.entry.identity, wanted)
+            before = known.get(slot) if known else None
+            found[v.node] = before or survey(run, v.node, wanted)
+            if known is not None and v.state == "done" and not found[v.node].problem:
+                known[slot] = found[v.node]
     return found
 
 

@@ -19,7 +19,7 @@ from itercli.report.compare_cost import cost
 from itercli.report.details import config_of, details
 from itercli.report.runs import state_of
 from itercli.report.stages import StageView, stage_views
-from itercli.web.browser import per_stage, samples, shown_stages, survey_stages
+from itercli.web.browser import Surveys, per_stage, samples, shown_stages, survey_stages
 from itercli.web.environment import environment
 from itercli.web.flow import costs, distributions, yields
 from itercli.web.survey import Survey
@@ -29,11 +29,12 @@ SCHEMA = "itercli.page/1"
 Row = dict[str, Any]
 
 
-def page_data(runs: Sequence[Run], count: int | None = None) -> Row:
+def page_data(runs: Sequence[Run], count: int | None = None, known: Surveys | None = None) -> Row:
     """Everything that a page shows.
 
     Args:
         count: Samples of each stage; None leaves it to the number of stages.
+        known: What `survey_stages` found before, for a page that is made again and again.
 
     Returns:
         ``schema``, ``made`` (time), ``itercli`` (version); ``runs``: `run_data` of each;
@@ -48,7 +49,7 @@ def page_data(runs: Sequence[Run], count: int | None = None) -> Row:
     rows: list[Row] = []
     content = []
     for number, (run, own) in enumerate(zip(runs, views, strict=True)):
-        surveys = survey_stages(run, own, count)
+        surveys = survey_stages(run, own, count, known)
         content.append(run_data(run, own, surveys))
         found = samples(run, number, own, surveys, texts)
         rows += [{**row, "stage": row["stage"] + len(stages)} for row in found[1]]

@@ -10,45 +10,101 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from itercli import __version__
 from itercli.errors import IterError
 from itercli.report.numbers import interval, missing, number
 from itercli.report.text import spent
 from itercli.web.charts import curve, distribution, iteration, stacked
+from itercli.web.metrics import OPEN, headline, metric_groups
 from itercli.web.picture import picture
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 MISSING = "pages need Jinja2: pip install 'itercli[report]'"
-OPEN = 12  # curves that are shown at once, those of other stages fold
 Row = dict[str, Any]
 
 
-def render(data: Row) -> str:
-    """The page of `itercli.web.data.page_data`.
+@dataclass(frozen=True)
+class Live:
+    """What makes a page follow its runs, see `live.js`.
+
+    Attributes:
+        poll: Address that answers what is new.
+        version: Of the page's content.
+    """
+
+    poll: str
+    version: str
+
+
+def render(data: Row, live: Live | None = None) -> str:
+    """The page of `itercli.web.data.page_data`, a file of its own unless it is `live`.
 
     Raises:
         IterError: A package of the extra `report` is not installed.
     """
-    style, script = asset("style.css"), asset("samples.js")
-    policy = (
-        f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    template = environment().get_template("page.html")
-    return template.render(
+    return document(
+        "page.html",
+        live,
+        scripts=("samples.js",),
         data=data,
         title=", ".join(run["run"]["name"] for run in data["runs"]),
         metrics=metric_groups(data),
-        style=style,
-        script=script,
-        policy=policy,
         samples=embed(data["samples"]),
+    )
+
+
+def document(
+    template: str,
+    live: Live | None = None,
+    *,
+    scripts: Sequence[str] = (),
+    served: bool = False,
+    **content: Any,
+) -> str:
+    """A whole page: a template with its style, its scripts and what it may load.
+
+    Args:
+        scripts: Names of scripts that it needs, whether live or not.
+        served: It has a server, as every live page has.
+        content: What the template shows.
+    """
+    served = served or live is not None
+    used = [*scripts, *(["live.js"] if live else [])]
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            **content,
+            live=live,
+            served=served,
+            version=__version__,
+            style=asset("style.css"),
+            scripts=[asset(name) for name in used],
+            policy=policy(*used, served=served),
+        )
+    )
+
+
+def policy(*scripts: str, served: bool = False) -> str:
+    """The Content-Security-Policy of a page with these scripts.
+
+    Args:
+        served: It may ask its own server, and send forms there.
+    """
+    own = "'self'" if served else "'none'"
+    allowed = " ".join(f"'{digest(asset(name))}'" for name in scripts) or "'none'"
+    return (
+        f"default-src 'none'; style-src '{digest(asset('style.css'))}'; script-src {allowed}; "
+        + ("connect-src 'self'; img-src data:; " if served else "")
+        + f"base-uri 'none'; form-action {own}"
     )
 
 
@@ -73,6 +129,7 @@ def environment() -> Environment:
         "count": count,
         "bytes": size,
         "told": told,
+        "plain": number,
     }
     made.globals |= {
         "curve": _markup(curve), "distribution": _markup(distribution), "stacked": _markup(stacked),
@@ -100,59 +157,6 @@ def embed(data: Any) -> Any:
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
     return Markup(text)
-
-
-def metric_groups(data: Row) -> list[Row]:
-    """Metrics by stage, the headline's stage first.
-
-    Returns:
-        ``[{stage, metrics: {metric: {run: {iteration: value}}}, iterations, open}]``.
-    """
-    headlines = [h["metric"] for run in data["runs"] if (h := run["run"]["headline"])]
-    groups: dict[str, dict[str, dict[str, Any]]] = {}
-    for run in data["runs"]:
-        for name, series in run["metrics"].items():
-            stage, _, metric = name.partition(".")
-            known = {i: v for i, v in series.items() if _known(v)}
-            if known:
-                groups.setdefault(stage, {}).setdefault(metric, {})[run["run"]["name"]] = known
-    ordered = sorted(groups, key=lambda s: not any(h.partition(".")[0] == s for h in headlines))
-    found: list[Row] = []
-    shown = 0
-    for stage in ordered:
-        metrics = dict(sorted(groups[stage].items(), key=lambda m: f"{stage}.{m[0]}" not in headlines))
-        iterations = sorted({int(i) for runs in metrics.values() for s in runs.values() for i in s})
-        shown += len(metrics)
-        found.append(
-            {"stage": stage, "metrics": metrics, "iterations": iterations,
-             "open": shown <= OPEN or not found}
-        )  # fmt: skip
-    return found
-
-
-def headline(run: Row) -> Row | None:
-    """The headline metric at the start, at its best and at the end, with intervals; or None."""
-    known = run["run"]["headline"]
-    if not known:
-        return None
-    series = {int(i): v for i, v in run["metrics"].get(known["metric"], {}).items() if _known(v)}
-    if not series:
-        return None
-    best = run["best"]["iteration"] if run["best"] else None
-    first, last = min(series), max(series)
-    places = [
-        ("first", first),
-        *([("best", best)] if best not in (None, first, last) else []),
-        ("last", last),
-    ]
-    return {
-        "metric": known["metric"],
-        "best": best,
-        "values": [
-            {"what": what, "iteration": i, "value": series[i]}
-            for what, i in {i: (what, i) for what, i in places}.values()
-        ],
-    }
 
 
 def value(metric: Any) -> str:
@@ -186,10 +190,6 @@ def size(bytes_: float | None) -> str:
 def told(option: Any) -> str:
     """A value of a recipe on one line."""
     return option if isinstance(option, str) else json.dumps(option, ensure_ascii=False)
-
-
-def _known(metric: Any) -> bool:
-    return (metric.get("value") if isinstance(metric, dict) else metric) is not None
 
 
 def _markup(draw: Any) -> Any:

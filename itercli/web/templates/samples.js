@@ -2,7 +2,7 @@
 // The sample browser and the tips of the charts. Texts become text nodes, never markup.
 (() => {
   const PAGE = 20, FACTS = 4, LONG = 1500, DEEPEST = 14;
-  const data = JSON.parse(document.getElementById("samples-data").textContent);
+  let data = JSON.parse(document.getElementById("samples-data").textContent);
   const byId = (id) => document.getElementById(id);
 
   function el(name, className, ...content) {
@@ -12,10 +12,10 @@
     return made;
   }
 
-  // -- blocks, see itercli/web/views.py ------------------------------------------------
+  // -- blocks, see itercli/web/views.py; `texts` is the table that their places are in --
 
-  function body(place) {
-    const [text, left] = data.texts[place];
+  function body(place, texts) {
+    const [text, left] = texts[place];
     const pre = el("pre", text ? "" : "quiet", text || "(nothing)");
     if (text.length > LONG) pre.tabIndex = 0; // it scrolls
     if (!left) return pre;
@@ -36,20 +36,20 @@
   }
 
   const draw = {
-    text: (b) => el("div", "block", el("p", "name", b.name), body(b.text)),
-    message: (b) => el("div", "block message " + (b.name === "assistant" ? "assistant " : "") + b.tone,
-      el("p", "name", b.name, b.note ? el("span", "tag " + b.tone, b.note) : null), body(b.message)),
-    columns: (b) => el("div", "columns", ...b.columns.map((c) =>
-      el("div", "block", el("p", "name", c.name), body(c.text)))),
-    section: (b) => fold(el("summary", b.tone, b.section), b.open, () => blocks(b.blocks)),
-    tree(b) {
+    text: (b, texts) => el("div", "block", el("p", "name", b.name), body(b.text, texts)),
+    message: (b, texts) => el("div", "block message " + (b.name === "assistant" ? "assistant " : "") + b.tone,
+      el("p", "name", b.name, b.note ? el("span", "tag " + b.tone, b.note) : null), body(b.message, texts)),
+    columns: (b, texts) => el("div", "columns", ...b.columns.map((c) =>
+      el("div", "block", el("p", "name", c.name), body(c.text, texts)))),
+    section: (b, texts) => fold(el("summary", b.tone, b.section), b.open, () => blocks(b.blocks, texts)),
+    tree(b, texts) {
       const depths = [], list = el("ul", "tree");
       for (const node of b.tree) {
         const depth = node.parent === null ? 0 : depths[node.parent] + 1;
         depths.push(depth);
         const line = el("summary", node.best ? "best" : "", el("span", "action", node.action),
           el("span", "quiet", node.facts), ...node.marks.map((m) => el("span", "tag " + m.tone, m.name)));
-        const item = el("li", "", node.blocks.length ? fold(line, false, () => blocks(node.blocks))
+        const item = el("li", "", node.blocks.length ? fold(line, false, () => blocks(node.blocks, texts))
           : el("div", "fold", ...line.childNodes));
         item.style.setProperty("--depth", Math.min(depth, DEEPEST));
         list.append(item);
@@ -68,11 +68,11 @@
     },
   };
 
-  function blocks(all) {
+  function blocks(all, texts) {
     const made = el("div", "blocks");
     for (const block of all) {
       const kind = Object.keys(draw).find((k) => k in block);
-      if (kind) made.append(draw[kind](block));
+      if (kind) made.append(draw[kind](block, texts));
     }
     return made;
   }
@@ -84,7 +84,7 @@
   const name = (i) => (i === 0 ? "start" : `iteration ${i}`);
 
   function sample(row, open) {
-    const stage = data.stages[row.stage];
+    const stage = data.stages[row.stage], texts = data.texts;
     const outcome = row.outcome && row.outcome !== row.verdict &&
       !(row.verdict === "passed" && row.outcome === "pass") ? row.outcome : null;
     const title = el("summary", "",
@@ -94,13 +94,13 @@
       outcome ? el("span", "tag", outcome) : null,
       el("span", "quiet", row.facts.slice(0, FACTS).join(" · ")));
     return fold(title, open, () => {
-      const made = blocks(row.blocks), more = row.facts.slice(FACTS);
+      const made = blocks(row.blocks, texts), more = row.facts.slice(FACTS);
       if (more.length) made.prepend(el("p", "quiet", more.join(" · ")));
       return made;
     });
   }
 
-  const cached = new Map();
+  const cached = new WeakMap();
   function words(row) {
     if (!cached.has(row)) {
       const places = [];
@@ -137,9 +137,10 @@
       option.value = value;
       return option;
     });
-    const all = el("option", "", "all");
+    const all = el("option", "", "all"), kept = select.value;
     all.value = "";
-    select.append(all, ...choices);
+    select.replaceChildren(all, ...choices);
+    select.value = counts.has(kept) ? kept : "";
     return counts.size;
   }
 
@@ -149,8 +150,18 @@
       (!text.value || words(row).includes(text.value.toLowerCase()));
   }
 
-  function show(next) {
-    found.slice(shown, shown + next).forEach((row, n) => list.append(sample(row, shown + n === 0)));
+  // What stands for a row of a stage; rows never change, but one more call can be one more row.
+  const key = (row) => JSON.stringify([data.stages[row.stage].run, data.stages[row.stage].node,
+    data.stages[row.stage].finished, row.prompt, row.index, row.facts]);
+
+  function show(next, before = new Map()) {
+    found.slice(shown, shown + next).forEach((row, n) => {
+      const name = key(row), known = before.get(name);
+      before.delete(name);
+      const item = known || sample(row, shown + n === 0 && !before.size);
+      item.dataset.key = name;
+      list.append(item);
+    });
     shown = Math.min(shown + next, found.length);
     more.hidden = shown === found.length;
     byId("f-count").textContent = `${found.length} of ${data.rows.length} samples fit, ${shown} shown`;
@@ -163,16 +174,32 @@
     show(PAGE);
   }
 
-  const runNames = [...document.querySelectorAll("[data-run]")].map((e) => e.dataset.run);
-  byId("f-run-label").hidden = fill(run, of.run, (v) => runNames[v] || v) < 2;
-  fill(iteration, of.iteration, (v) => name(Number(v)));
-  fill(stage, of.stage, (v) => v);
-  fill(outcome, of.outcome, (v) => v);
-  byId("f-prompts").append(...[...new Set(data.rows.map((r) => r.prompt))].sort().map((p) => {
-    const option = el("option", "");
-    option.value = p;
-    return option;
-  }));
+  // A page that follows its runs: what a reader has opened or chosen stays as it is.
+  document.addEventListener("samples", (e) => {
+    const before = new Map([...list.children].map((item) => [item.dataset.key, item]));
+    const most = Math.max(shown, PAGE);
+    data = e.detail;
+    choices();
+    found = data.rows.filter(matches);
+    shown = 0;
+    list.replaceChildren();
+    show(most, before);
+  });
+
+  function choices() {
+    const runNames = [...document.querySelectorAll("[data-run]")].map((e) => e.dataset.run);
+    byId("f-run-label").hidden = fill(run, of.run, (v) => runNames[v] || v) < 2;
+    fill(iteration, of.iteration, (v) => name(Number(v)));
+    fill(stage, of.stage, (v) => v);
+    fill(outcome, of.outcome, (v) => v);
+    byId("f-prompts").replaceChildren(...[...new Set(data.rows.map((r) => r.prompt))].sort().map((p) => {
+      const option = el("option", "");
+      option.value = p;
+      return option;
+    }));
+  }
+
+  choices();
   filters.forEach((f) => f.addEventListener("change", apply));
   let waiting;
   [prompt, text].forEach((f) => f.addEventListener("input", () => {

@@ -1,0 +1,65 @@
+"""The metrics of page data as a page shows them: by stage, and the headline alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+OPEN = 12  # curves that are shown at once, those of other stages fold
+Row = dict[str, Any]
+
+
+def metric_groups(data: Row) -> list[Row]:
+    """Metrics by stage, the headline's stage first.
+
+    Returns:
+        ``[{stage, metrics: {metric: {run: {iteration: value}}}, iterations, open}]``.
+    """
+    headlines = [h["metric"] for run in data["runs"] if (h := run["run"]["headline"])]
+    groups: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in data["runs"]:
+        for name, series in run["metrics"].items():
+            stage, _, metric = name.partition(".")
+            known = {i: v for i, v in series.items() if _known(v)}
+            if known:
+                groups.setdefault(stage, {}).setdefault(metric, {})[run["run"]["name"]] = known
+    ordered = sorted(groups, key=lambda s: not any(h.partition(".")[0] == s for h in headlines))
+    found: list[Row] = []
+    shown = 0
+    for stage in ordered:
+        metrics = dict(sorted(groups[stage].items(), key=lambda m: f"{stage}.{m[0]}" not in headlines))
+        iterations = sorted({int(i) for runs in metrics.values() for s in runs.values() for i in s})
+        shown += len(metrics)
+        found.append(
+            {"stage": stage, "metrics": metrics, "iterations": iterations,
+             "open": shown <= OPEN or not found}
+        )  # fmt: skip
+    return found
+
+
+def headline(run: Row) -> Row | None:
+    """The headline metric at the start, at its best and at the end, with intervals; or None."""
+    known = run["run"]["headline"]
+    if not known:
+        return None
+    series = {int(i): v for i, v in run["metrics"].get(known["metric"], {}).items() if _known(v)}
+    if not series:
+        return None
+    best = run["best"]["iteration"] if run["best"] else None
+    first, last = min(series), max(series)
+    places = [
+        ("first", first),
+        *([("best", best)] if best not in (None, first, last) else []),
+        ("last", last),
+    ]
+    return {
+        "metric": known["metric"],
+        "best": best,
+        "values": [
+            {"what": what, "iteration": i, "value": series[i]}
+            for what, i in {i: (what, i) for what, i in places}.values()
+        ],
+    }
+
+
+def _known(metric: Any) -> bool:
+    return (metric.get("value") if isinstance(metric, dict) else metric) is not None
