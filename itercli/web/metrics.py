@@ -61,5 +61,34 @@ def headline(run: Row) -> Row | None:
     }
 
 
+def group_tables(run: Row) -> list[Row]:
+    """Metrics by group of prompts, a table for each metric.
+
+    Returns:
+        ``[{metric, by, iterations, rows: [{group, prompts, values: [one an iteration]}]}]``.
+    """
+    found = []
+    for stage, content in run["groups"].items():
+        tables = {int(i): groups for i, groups in content["iterations"].items()}
+        iterations = sorted(tables)
+        names = dict.fromkeys(
+            m for groups in tables.values() for values in groups.values() for m in values if m != "prompts"
+        )
+        groups = sorted({g for i in iterations for g in tables[i]})
+        for name in names:
+            rows = [
+                {
+                    "group": g,
+                    "prompts": next(tables[i][g].get("prompts") for i in iterations if g in tables[i]),
+                    "values": [tables[i].get(g, {}).get(name) for i in iterations],
+                }
+                for g in groups
+            ]
+            found.append(
+                {"metric": f"{stage}.{name}", "by": content["by"], "iterations": iterations, "rows": rows}
+            )
+    return found
+
+
 def _known(metric: Any) -> bool:
     return (metric.get("value") if isinstance(metric, dict) else metric) is not None

@@ -21,7 +21,7 @@ from itercli.errors import IterError
 from itercli.report.numbers import interval, missing, number
 from itercli.report.text import spent
 from itercli.web.charts import curve, distribution, iteration, stacked
-from itercli.web.metrics import OPEN, headline, metric_groups
+from itercli.web.metrics import OPEN, group_tables, headline, metric_groups
 from itercli.web.picture import picture
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def environment() -> Environment:
     made.globals |= {
         "curve": _markup(curve), "distribution": _markup(distribution), "stacked": _markup(stacked),
         "picture": picture, "iteration": iteration, "headline": headline, "OPEN": OPEN,
+        "group_tables": group_tables,
     }  # fmt: skip
     return made
 

@@ -18,6 +18,7 @@ from itercli.report.runs import summary
 from itercli.stages.summary import prompt_values
 from itercli.verifiers.passk import bootstrap_mean
 
+START = {"path": "m", "digest": "sha256:0", "source": "local"}
 Verdicts = Mapping[str, Sequence[bool]]
 
 
@@ -44,7 +45,7 @@ def finished(
     (run.path / "config.yaml").write_text(yaml.safe_dump(whole))
     nodes: dict[str, Any] = {}
     info = {"recipe": recipe, "state": "finished", "seconds": 5.0, "headline": f"{stage}.{metrics[0]}"}
-    run.save({**info, "nodes": nodes, "roles": {"policy": {"path": "m", "digest": "sha256:0"}}})
+    run.save({**info, "nodes": nodes, "roles": {"policy": START}})
     lines = []
     for i, verdicts in iterations.items():
         place = node_id("loop" if i else "before", i, stage)
