@@ -37,6 +37,7 @@ def application(root: Path) -> Starlette:
         IterError: A package of the extra `ui` is not installed.
     """
     try:
+        import uvicorn  # noqa: F401 - `serve` needs it; what is missing is said before anything is printed
         from starlette.applications import Starlette
         from starlette.exceptions import HTTPException
         from starlette.middleware import Middleware
@@ -132,14 +133,9 @@ def serve(app: Starlette, sock: socket.socket) -> None:
 
     The server has a thread of its own that ends with the process, so that Ctrl-C does not wait
     for a page in the making.
-
-    Raises:
-        IterError: uvicorn is not installed.
     """
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise IterError(MISSING) from error
+    import uvicorn
+
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", ws="none", server_header=False
     )

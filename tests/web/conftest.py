@@ -1,12 +1,18 @@
-"""A headless browser for the tests of pages."""
+"""A headless browser and a server of pages."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import uvicorn
+
+from itercli.web.server import application, listen
 
 
 @pytest.fixture(scope="module")
@@ -26,3 +32,24 @@ def browser() -> Iterator[Any]:
     made = webdriver.Chrome(options=options, service=Service(driver))
     yield made
     made.quit()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], httpx.Client]]:
+    """Serves a folder on a free port; gives a client of it."""
+    servers: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def started(root: Path) -> httpx.Client:
+        sock = listen(0)
+        server = uvicorn.Server(
+            uvicorn.Config(application(root), log_level="error", lifespan="off", ws="none")
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+        thread.start()
+        servers.append((server, thread))
+        return httpx.Client(base_url=f"http://127.0.0.1:{sock.getsockname()[1]}", timeout=60, trust_env=False)
+
+    yield started
+    for server, thread in servers:
+        server.should_exit = True
+        thread.join(10)

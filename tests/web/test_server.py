@@ -4,46 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from itercli.engine.runs import Run
 from itercli.engine.store import JOURNAL, META, ROWS
 from itercli.sweep.record import Sweep, SweepPoint
 from itercli.web import pages
-from itercli.web.server import application, listen
 from tests.report.finished import finished
 from tests.web.bench import HOSTILE, make_run
 from tests.web.test_page import parsed, script, shapes
 
 VERDICTS = {0: {"p0": [True], "p1": [False]}, 1: {"p0": [True], "p1": [True]}}
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Path], httpx.Client]]:
-    """Serves a folder on a free port; gives a client of it."""
-    servers: list[tuple[uvicorn.Server, threading.Thread]] = []
-
-    def started(root: Path) -> httpx.Client:
-        sock = listen(0)
-        server = uvicorn.Server(
-            uvicorn.Config(application(root), log_level="error", lifespan="off", ws="none")
-        )
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
-        thread.start()
-        servers.append((server, thread))
-        return httpx.Client(base_url=f"http://127.0.0.1:{sock.getsockname()[1]}", timeout=60, trust_env=False)
-
-    yield started
-    for server, thread in servers:
-        server.should_exit = True
-        thread.join(10)
 
 
 @pytest.fixture
