@@ -7,10 +7,13 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+LOOKS, LOOK_SECONDS = 4, 0.01
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -90,10 +93,14 @@ def lock(path: Path, note: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Locked(path, os.pread(handle, 200, 0).decode(errors="replace").strip()) from None
+        for left in reversed(range(LOOKS)):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not left:
+                    raise Locked(path, os.pread(handle, 200, 0).decode(errors="replace").strip()) from None
+                time.sleep(LOOK_SECONDS)  # `is_held` of another process has it for a moment
         os.ftruncate(handle, 0)
         os.pwrite(handle, note.encode(), 0)
         yield
