@@ -15,9 +15,9 @@ from itercli.engine.files import read_json
 from itercli.engine.runs import Run
 from itercli.engine.store import CHECKPOINTS, JOURNAL, MANIFEST, META, Entry
 from itercli.report.text import clean
+from itercli.training.step_log import STEPS
 from itercli.web.stamps import file_stamp
 
-STEPS = "steps.jsonl"
 ENDED = ("stage_finished", "stage_failed", "stage_stopped", "worker_died")
 LAST = 4096  # bytes at a file's end that hold its last line
 SHOWN = 4  # metrics of a step

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from itercli.engine.runs import RUN_FILE, Run
-from itercli.engine.store import JOURNAL
+from itercli.engine.store import CHECKPOINTS, JOURNAL, LOCK
 from itercli.sweep.record import FILE as SWEEP_FILE
 from itercli.sweep.record import FOLDER as SWEEPS
+from itercli.training.step_log import STEPS
 
-GROWING = (JOURNAL, "steps.jsonl")
-WORK = ("checkpoints", ".lock")
+GROWING = (JOURNAL, STEPS)
+WORK = (CHECKPOINTS, LOCK)
 
 
 def run_stamp(run: Run) -> Any:
