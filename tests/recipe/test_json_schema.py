@@ -70,7 +70,11 @@ def test_interpolations_fit_everywhere(validator: Draft202012Validator) -> None:
     tracker: {wandb: {project: mine}}
     loop:
       sample:
-        {uses: sample, n: "${n}", stop: ["${end}"], sampler: "${sampler}", prompts: {name: jsonl, path: "???"}}
+        uses: sample
+        n: "${n}"
+        stop: ["${end}"]
+        sampler: "${sampler}"
+        prompts: {name: jsonl, path: "???"}
       dropped: null
       whole: ${before.whole}
     """
