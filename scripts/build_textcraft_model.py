@@ -1,7 +1,7 @@
 """Build the tiny TextCraft model that ships in itercli/models/tiny_textcraft, from scratch on a CPU.
 
 It trains a byte-level BPE tokenizer and a small Llama on games of a scripted player: goals of the
-train split that the default run leaves alone, and made-up recipe books. First the player is perfect;
+train split that the default run leaves alone, and other recipe books. First the player is perfect;
 then it slips now and then and seldom finds back, so the model is imperfect on purpose: it knows the
 game, makes mistakes, and hardly recovers from them.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import random
 import sys
 import time
@@ -28,7 +29,7 @@ from transformers import PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from textcraft_lessons import Book, Habits, made_up, play
+from textcraft_lessons import Book, Habits, made_up, play, swapped
 
 from itercli.data.textcraft import TextCraftTasks
 from itercli.environments.textcraft_files import load_rules, recipe_folder
@@ -37,6 +38,7 @@ from itercli.records import Dialogue
 # Numbers and names are of whole words; an amount is one token, a command a dozen.
 PIECES = r"\n+| ?[A-Za-z_]+| ?\d+| ?[^\sA-Za-z_\d]+|\s+"
 PLAIN = Habits()
+SWAP_AFTER = 64  # games; exchanging all words takes as long as playing a few
 
 
 @dataclass(frozen=True)
@@ -46,25 +48,30 @@ class Recipe(Size):
     Attributes:
         first_goal: Of the train split's goals up to `max_depth`, those before it are left to loops.
         made_up: Share of games in made-up books.
+        swapped: Share of games in the real book with its words exchanged; the rest is real.
+        steps, stop: Length of the first part's schedule, and where it is left for the second part.
         lr: With 3e-3 copying is never learnt.
         copy_steps: Before all else: lists of names said twice, at last in another order.
-        clean_share: First part of training with a perfect player. The loss then is on the
-            replies as well, which teaches to copy sooner.
-        slip, recover, wander: See `Habits`; of the second part.
+        slip, wander, taught, recover: See `Habits`; of the second part.
+        slip_steps, slip_lr: The second part's, in which the player slips.
     """
 
-    steps: int = 1600
+    steps: int = 4000
+    stop: int = 3480
     batch: int = 16
     lr: float = 1e-3
     vocab: int = 1152
     first_goal: int = 140
     max_depth: int = 2
-    made_up: float = 0.6
+    made_up: float = 0.3
+    swapped: float = 0.6
     copy_steps: int = 300
-    clean_share: float = 0.75
-    slip: float = 0.15
-    recover: float = 0.1
+    slip: float = 0.25
     wander: int = 8
+    taught: float = 0.33
+    recover: float = 0.3
+    slip_steps: int = 600
+    slip_lr: float = 4e-4
 
 
 def real_book(recipe: Recipe) -> Book:
@@ -75,22 +82,34 @@ def real_book(recipe: Recipe) -> Book:
 
 def games(book: Book, recipe: Recipe, habits: Habits, rng: random.Random) -> Iterator[Dialogue]:
     """Endless games, real and made up."""
-    while True:
-        where = made_up(book.vocabulary, rng) if rng.random() < recipe.made_up else book
+    for number in itertools.count():
+        if number % SWAP_AFTER == 0:
+            other = swapped(book, rng)
+        draw = rng.random()
+        if draw < recipe.made_up:
+            where = made_up(book.vocabulary, rng)
+        else:
+            where = other if draw < recipe.made_up + recipe.swapped else book
         game = play(where, rng.choice(where.goals), habits, rng)
         if game is not None:
             yield game
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, game: Dialogue, replies: bool) -> tuple[list[int], list[int]]:
-    """Ids up to the last learnt turn, and labels: the player's turns, with `replies` all but the list."""
+    """Ids up to the last learnt turn, and labels: the learnt turns, with `replies` all but the list."""
     chat = [message.model_dump() for message in game.messages]
     out = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
     ids, mask = out["input_ids"], out["assistant_masks"]
-    first = mask.index(1)
-    labels = [
-        x if m or (replies and n > first) else IGNORED for n, (x, m) in enumerate(zip(ids, mask, strict=True))
-    ]
+    if replies:
+        first = mask.index(1)
+        return ids, [IGNORED] * first + ids[first:]
+    learnt = iter(
+        [loss for message, loss in zip(game.messages, game.loss, strict=True) if message.role == "assistant"]
+    )
+    labels = []
+    for said, run in itertools.groupby(zip(ids, mask, strict=True), key=lambda pair: pair[1]):
+        keep = bool(said) and next(learnt)
+        labels += [token if keep else IGNORED for token, _ in run]
     return ids, labels
 
 
@@ -109,28 +128,30 @@ def copying(
     return first + again, [IGNORED] * len(first) + again
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, book: Book, recipe: Recipe) -> Iterator[Batch]:
+def batches(
+    tokenizer: PreTrainedTokenizerFast, book: Book, recipe: Recipe, habits: Habits, rng: random.Random
+) -> Iterator[Batch]:
     """Endless batches; games of like length together, since padding costs as much as text."""
-    rng = random.Random(recipe.seed)
-    clean = games(book, recipe, PLAIN, rng)
-    slips = games(book, recipe, Habits(recipe.slip, recipe.recover, recipe.wander), rng)
-    for n in range(recipe.copy_steps):
-        shuffled = n >= 0.8 * recipe.copy_steps
-        rows = [copying(tokenizer, book, shuffled, rng) for _ in range(recipe.batch)]
-        yield collate(rows, tokenizer.pad_token_id)
-    step = recipe.copy_steps
+    source = games(book, recipe, habits, rng)
     while True:
-        perfect = step < recipe.clean_share * recipe.steps
-        source = clean if perfect else slips
         rows = sorted(
-            (encode(tokenizer, next(source), perfect) for _ in range(recipe.batch * 8)),
+            (encode(tokenizer, next(source), replies=habits == PLAIN) for _ in range(recipe.batch * 8)),
             key=lambda r: len(r[0]),
         )
         groups = [rows[i : i + recipe.batch] for i in range(0, len(rows), recipe.batch)]
         rng.shuffle(groups)
         for group in groups:
             yield collate(group, tokenizer.pad_token_id)
-            step += 1
+
+
+def lessons(tokenizer: PreTrainedTokenizerFast, book: Book, recipe: Recipe) -> Iterator[Batch]:
+    """The first part: copying, then games of a perfect player."""
+    rng = random.Random(recipe.seed)
+    for n in range(recipe.copy_steps):
+        shuffled = n >= 0.8 * recipe.copy_steps
+        rows = [copying(tokenizer, book, shuffled, rng) for _ in range(recipe.batch)]
+        yield collate(rows, tokenizer.pad_token_id)
+    yield from batches(tokenizer, book, recipe, PLAIN, rng)
 
 
 def main() -> None:
@@ -155,10 +176,13 @@ def main() -> None:
     model = build_model(tokenizer, recipe)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
     started = time.monotonic()
-    steps = train(model, batches(tokenizer, book, recipe), recipe, args.minutes)
+    steps = train(model, lessons(tokenizer, book, recipe), recipe, args.minutes, recipe.stop)
+    habits = Habits(recipe.slip, recipe.wander, recipe.taught, recipe.recover)
+    slips = batches(tokenizer, book, recipe, habits, random.Random(recipe.seed + 1))
+    steps += train(model, slips, replace(recipe, steps=recipe.slip_steps, lr=recipe.slip_lr), args.minutes)
     print(f"{steps} steps in {time.monotonic() - started:.0f} s")
     goals = hashlib.sha256("\n".join(book.goals).encode()).hexdigest()
-    save(model, tokenizer, replace(recipe, steps=steps), args.out, goals_sha256=goals)
+    save(model, tokenizer, recipe, args.out, goals_sha256=goals, steps_taken=steps)
 
 
 if __name__ == "__main__":

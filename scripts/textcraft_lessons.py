@@ -1,16 +1,16 @@
-"""Games of TextCraft to learn from: real goals and made-up recipe books, played well or with slips.
+"""Games of TextCraft to learn from: real goals and other recipe books, played well or with slips.
 
-Made-up books keep a small model from learning the few hundred real recipes by heart: it has to
-look up the listed commands and copy names from them. An answer has two lines: what the action is
-for, from the goal down ("oak door: 6 oak planks: 2 oak logs"), and the action. A game with slips
-goes wrong somewhere and then seldom finds back: the player wanders on, as the model is meant to do
-(see its card).
+Other books - made up, or the real one with its words exchanged - keep a small model from learning the
+few hundred real recipes by heart: it has to look up the listed commands and copy names from them. An
+answer has two lines: what the action is for, from the goal down ("oak door: 6 oak planks: 2 oak logs"),
+and the action. A game with slips goes wrong somewhere. Then the player wanders on, as the model is
+meant to do (see its card); in games that teach, it says `wait` after a while and finds back.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from itercli.environments.textcraft import TextCraftConversation, TextCraftWorld
@@ -19,6 +19,7 @@ from itercli.environments.textcraft_solver import explain
 from itercli.records import Dialogue, Message
 
 CONVERSATION = TextCraftConversation(instruction="", action="line")
+WAIT, ANSWER = "wait", "ok."  # what a player says who notices that it went wrong, see `environment.intercept`
 DISTRACTORS = 6  # at most; each game has its own number
 LONGEST = 10  # actions of a plan; longer ones are left out
 # As often as in the real recipes.
@@ -32,13 +33,15 @@ class Habits:
 
     Attributes:
         slip: Probability of a mistake at each step of a plan.
-        recover: Probability, at each later step, to find back to a plan.
         wander: Steps after a mistake at most, then the game is given up.
+        taught: Share of games that teach to recover: their mistakes are seen, but not learnt.
+        recover: In those, the probability at each step after a mistake to say `wait` and find back to a plan.
     """
 
     slip: float = 0.0
-    recover: float = 0.0
     wander: int = 6
+    taught: float = 0.0
+    recover: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,28 @@ def made_up(vocabulary: list[str], rng: random.Random) -> Book:
     return Book(Rules(goals, kinds, frozenset(map(item_id, names)) | goals.keys()), list(goals))
 
 
+def swapped(book: Book, rng: random.Random) -> Book:
+    """The same recipes with all words exchanged: what is real of them is how they hang together."""
+    other = dict(zip(book.vocabulary, rng.sample(book.vocabulary, len(book.vocabulary)), strict=True))
+
+    def name(item: str) -> str:
+        return item_id(" ".join(other.get(word, word) for word in words(item).split()))
+
+    def recipe(old: Recipe) -> Recipe:
+        needs = (replace(need, name=name(need.name)) for need in old.ingredients)
+        return Recipe(name(old.output), old.count, tuple(needs))
+
+    old = book.rules
+    rules = Rules(
+        {name(goal): tuple(map(recipe, ways)) for goal, ways in old.recipes.items()},
+        {name(kind): tuple(map(name, items)) for kind, items in old.kinds.items()},
+        frozenset(map(name, old.items)),
+    )
+    return Book(rules, [name(goal) for goal in book.goals])
+
+
 def play(book: Book, goal: str, habits: Habits, rng: random.Random) -> Dialogue | None:
-    """A game as `rollout` shows it; None where the plan is too long. All turns are learnt."""
+    """A game as `rollout` shows it; None where the plan is too long."""
     rules = book.rules
     plan = explain(rules, goal, rng)
     if len(plan) > LONGEST:
@@ -91,10 +114,14 @@ def play(book: Book, goal: str, habits: Habits, rng: random.Random) -> Dialogue 
     first = world.reset({"goal": goal, "seed": rng.getrandbits(32)})
     messages = CONVERSATION.open(first)
     listed = [line for line in first.splitlines() if " using " in line]
+    loss = [False] * len(messages)
+    taught = habits.taught > 0 and rng.random() < habits.taught
     lost: int | None = None  # steps since the mistake
     while True:
-        if lost is not None and rng.random() < habits.recover:
+        if taught and lost is not None and rng.random() < habits.recover:
             lost, plan = None, explain(rules, goal, rng, world.inventory)
+            messages += [Message(role="assistant", content=WAIT), Message(role="user", content=ANSWER)]
+            loss += [True, False]
         if lost is None and rng.random() >= habits.slip:
             text = answer(*plan.pop(0))
         else:
@@ -106,9 +133,9 @@ def play(book: Book, goal: str, habits: Habits, rng: random.Random) -> Dialogue 
             Message(role="assistant", content=text),
             Message(role="user", content=CONVERSATION.shown(step.observation)),
         ]
+        loss += [lost is None or not taught, False]
         if step.done or (lost or 0) >= habits.wander:
-            loss = [message.role == "assistant" for message in messages[:-1]]
-            return Dialogue(prompt_id=goal, messages=messages[:-1], loss=loss)
+            return Dialogue(prompt_id=goal, messages=messages[:-1], loss=loss[:-1])
 
 
 def answer(chain: tuple[str, ...], action: str) -> str:

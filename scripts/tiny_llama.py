@@ -124,12 +124,19 @@ def collate(rows: list[tuple[list[int], list[int]]], pad: int) -> Batch:
     return ids, labels
 
 
-def train(model: LlamaForCausalLM, data: Iterator[Batch], size: Size, minutes: float | None = None) -> int:
-    """AdamW with warm-up and a cosine; returns the steps that were taken."""
+def train(
+    model: LlamaForCausalLM,
+    data: Iterator[Batch],
+    size: Size,
+    minutes: float | None = None,
+    stop: int | None = None,
+) -> int:
+    """AdamW with warm-up and a cosine over `size.steps`, left at step `stop`; returns the steps taken."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=size.lr, betas=(0.9, 0.95), weight_decay=0.05)
     started, tokens, mean_loss = time.monotonic(), 0, 0.0
     model.train()
-    for step in range(size.steps):
+    last = size.steps if stop is None else stop
+    for step in range(last):
         warm = min(1.0, (step + 1) / 40)
         rate = size.lr * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / size.steps)))
         for group in optimizer.param_groups:
@@ -149,7 +156,7 @@ def train(model: LlamaForCausalLM, data: Iterator[Batch], size: Size, minutes: f
             print(f"step {step + 1}: loss {mean_loss:.3f}, {speed}", flush=True)
         if minutes is not None and seconds > 60 * minutes:
             return step + 1
-    return size.steps
+    return last
 
 
 def save(

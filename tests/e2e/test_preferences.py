@@ -74,7 +74,7 @@ def test_same_command_again_has_nothing_to_do(upo: Project) -> None:
 def test_a_trained_model_is_its_adapter_and_nothing_else(upo: Project, stage: str) -> None:
     manifest = json.loads((the_run(upo).path / stage / "manifest.json").read_text())
     adapter = {f"model/adapter/adapter_{name}" for name in ("config.json", "model.safetensors")}
-    assert set(manifest["files"]) == adapter | {"model.json"}
+    assert set(manifest["files"]) == adapter | {"model.json", "steps.jsonl"}
 
 
 @pytest.mark.parametrize("iteration", [1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 import sys
@@ -25,7 +26,7 @@ FOLDER = ROOT / "itercli" / "models" / "tiny_textcraft"
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from build_textcraft_model import PLAIN, Recipe, encode, games, real_book  # noqa: E402
-from textcraft_lessons import CONVERSATION, Habits  # noqa: E402
+from textcraft_lessons import CONVERSATION, WAIT, Habits, swapped  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +51,41 @@ def test_it_learnt_from_goals_that_the_default_run_does_not_use() -> None:
 
 
 def test_games_are_encoded_as_training_and_sampling_do(tokenizer) -> None:
-    lessons = games(real_book(Recipe()), Recipe(), Habits(slip=0.3), random.Random(0))
-    for game in (next(lessons) for _ in range(20)):
-        (group,), _ = encode_dialogues([game], tokenizer, max_length=1024)
+    lessons = games(real_book(Recipe()), Recipe(), Habits(slip=0.3, taught=0.5), random.Random(0))
+    for game in (g for g in (next(lessons) for _ in range(20)) if any(g.loss)):
+        (group,), _ = encode_dialogues([game], tokenizer, max_length=2048)
         ids, labels = encode(tokenizer, game, replies=False)
-        assert list(group.rows[0].ids) == ids
-        assert sum(label >= 0 for label in labels) > len(game.messages) // 2 * 2
+        assert list(group.rows[0].ids) == ids[: len(group.rows[0].ids)]  # that ends with what is learnt
+        assert sum(label >= 0 for label in labels) > 2 * sum(game.loss)
+
+
+def test_games_that_teach_to_recover_hide_the_mistakes(tokenizer) -> None:
+    lessons = games(real_book(Recipe()), Recipe(), Habits(slip=0.5, wander=8, taught=1.0), random.Random(0))
+    waits = 0
+    for game in (next(lessons) for _ in range(30)):
+        said = [
+            (m.content, loss)
+            for m, loss in zip(game.messages, game.loss, strict=True)
+            if m.role == "assistant"
+        ]
+        for (_, before), (text, loss) in itertools.pairwise(said):
+            if text == WAIT and loss:
+                waits += 1
+                assert not before
+        learnt = "".join(f"{text}<|end|>" for text, loss in said if loss)
+        _, labels = encode(tokenizer, game, replies=False)
+        assert tokenizer.decode([label for label in labels if label >= 0]) == learnt
+    assert waits > 10
+
+
+def test_a_book_with_its_words_exchanged_is_the_same_game() -> None:
+    book, rng = real_book(Recipe()), random.Random(0)
+    other = swapped(book, rng)
+    assert len({*book.goals} & {*other.goals}) < len(book.goals) / 10  # names of one word may be there
+    assert other.rules.depths[other.goals[0]] == book.rules.depths[book.goals[0]]
+    assert len(other.rules.items) == len(book.rules.items)
+    recipes = games(other, Recipe(made_up=0, swapped=0), PLAIN, rng)
+    assert all(_goal_is_crafted(next(recipes)) for _ in range(20))
 
 
 def test_a_perfect_player_wins_and_one_that_slips_often_does_not() -> None:
