@@ -56,6 +56,15 @@ def test_a_cap_draws_by_seed() -> None:
     assert {tuple(named(rule.pairs(TREE, 0.5, seed=s)[0])) for s in range(20)} > {tuple(named(found))}
 
 
+def test_a_cap_may_keep_the_shortest_good_paths() -> None:
+    tree = tree_of("201", "2 0 1", "2 x 0 1", "2 x x 0 1", "x 0", "x x")
+    rule = PairRule(alpha=(0.5,), max_pairs=2, over_cap="shortest")
+    for seed in range(5):
+        found, counts = rule.pairs(tree, 0.5, seed=seed)
+        assert {len(pair.good.nodes) for pair in found} == {3}
+        assert (counts["pairs"], counts["dropped_over_cap"]) == (2, 4)
+
+
 def test_ends_without_a_final_score_are_no_paths() -> None:
     tree = tree_of("201", "2 0", "2 die", "0 1 2")
     nodes = [n.model_copy(update={"terminal": False}) if n.id == 2 else n for n in tree.nodes]

@@ -105,6 +105,10 @@ def test_without_a_judge_no_model_is_needed(bench: Bench, tmp_path: Path) -> Non
     (row, *_) = Bench(tmp_path / "b", "trees").stage(judge(judge="tree", role=None), sampler, Tree, of=TREES)
     assert judgements(row) == {"2": "good", "2 x": "bad"}
     assert not sampler.loaded
+    # From the detour a good end was found, too; but it was no nearer than before.
+    detour = tree_of("201", "2 0 1", "2 x 0 1", "2 x x x")
+    (row,) = Bench(tmp_path / "c", "trees").stage(judge(judge="tree", role=None), sampler, Tree, of=[detour])
+    assert judgements(row) == {"2": "good", "2 x": "bad"}
     assert judge(judge="none", role=None).model_links() == []
     assert judge(role=None).check()[0][0] == "role"
 

@@ -33,7 +33,7 @@ class Judge(PairRule, JobStage):
     judge: Literal["actor", "none", "tree"] = Field(
         "actor",
         description="actor: `role` judges. none: bad paths stay whole (direct revision). tree: no model; "
-        "bad is the first step below which the search found no good end.",
+        "bad is the first step that brings the nearest good end that the search found no nearer.",
     )
     role: str | None = Field(None, description="Who judges: the actor itself in the paper.")
     unreadable: Literal["bad", "uncertain"] = Field(
@@ -131,13 +131,21 @@ class Judge(PairRule, JobStage):
 
 
 def _by_search(tree: Tree, pairs: Iterable[Pair], alpha: float) -> dict[int, dict[str, Any]]:
-    """Verdicts of the search: steps from which it reached a good end are good."""
-    hopeful = {node for path in paths(tree) if reaches(path.score, alpha) for node in path.nodes}
+    """Verdicts of the search: a good step leaves fewer steps to the nearest good end below it."""
+    left: dict[int, int] = {}  # node -> steps to the nearest good end below it
+    for path in paths(tree):
+        if reaches(path.score, alpha):
+            for n, node in enumerate((0, *path.nodes)):
+                steps = len(path.nodes) - n
+                left[node] = min(steps, left.get(node, steps))
     known: dict[int, dict[str, Any]] = {}
     for pair in pairs:
+        before = left[0]
         for node in pair.bad.nodes:
-            bad = node not in hopeful
+            after = left.get(node, before)
+            bad = after >= before
             known[node] = {"verdict": "bad" if bad else "good", "reason": "", "bad": bad}
+            before = after
             if bad:
                 break
     return known

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -64,7 +65,12 @@ class PairRule(BaseModel):
         description="A good path scores more than this, by iteration (the last goes on); at 1.0: reaches it.",
     )
     beta: float = Field(0.2, ge=0, description="A good path scores more than the bad one by more than this.")
-    max_pairs: int | None = Field(None, ge=1, description="Pairs of a tree at most, drawn at random.")
+    max_pairs: int | None = Field(None, ge=1, description="Pairs of a tree at most.")
+    over_cap: Literal["random", "shortest"] = Field(
+        "random",
+        description="Of more pairs than `max_pairs`: random ones, or those with the shortest good path. A search "
+        "at temperature 1 comes to many good ends on detours, and what is learnt of them is the detours.",
+    )
 
     def threshold(self, iteration: int) -> float:
         """Alpha of an iteration (from 1)."""
@@ -91,8 +97,10 @@ class PairRule(BaseModel):
                 found.append(Pair(good, bad))
         if self.max_pairs is not None and len(found) > self.max_pairs:
             counts["dropped_over_cap"] = len(found) - self.max_pairs
-            rng = random.Random(seed_for(seed, "pairs", *tree.key))
-            found = [found[i] for i in sorted(rng.sample(range(len(found)), self.max_pairs))]
+            random.Random(seed_for(seed, "pairs", *tree.key)).shuffle(found)
+            if self.over_cap == "shortest":
+                found.sort(key=lambda pair: len(pair.good.nodes))  # stable: of equal ones random ones
+            found = sorted(found[: self.max_pairs], key=lambda pair: (pair.good.leaf, pair.bad.leaf))
         counts["pairs"] = len(found)
         return found, counts
 
