@@ -68,8 +68,8 @@ class PairRule(BaseModel):
     max_pairs: int | None = Field(None, ge=1, description="Pairs of a tree at most.")
     over_cap: Literal["random", "shortest"] = Field(
         "random",
-        description="Of more pairs than `max_pairs`: random ones, or those with the shortest good path. A search "
-        "at temperature 1 comes to many good ends on detours, and what is learnt of them is the detours.",
+        description="Of more pairs than `max_pairs`: random ones, or those with the shortest good path. A "
+        "search at temperature 1 comes to many good ends by detours, which are better not learnt.",
     )
 
     def threshold(self, iteration: int) -> float:
