@@ -317,6 +317,15 @@ def test_a_start_is_never_the_end_of_an_episode_and_comes_once() -> None:
         starts(attempts, min_steps=2)
 
 
+def test_starts_may_be_of_tasks_that_another_attempt_solved() -> None:
+    attempts = [episode(0, "a b"), episode(1, "a b"), episode(1, "c b", 1, score=1.0)]
+    made = starts(attempts, solvable=True)
+    assert [row.id for row in made.rows] == ["p1/bad0"]
+    assert made.counts["tasks_never_solved"] == 1
+    with pytest.raises(StageError, match="another that solved it"):
+        starts(attempts[:2], solvable=True)
+
+
 def test_a_rollout_begins_where_a_tree_went_wrong(bench: Bench) -> None:
     tree = tree_of("201", "x 1 1", "2 0 1")
     made = run(BadStarts(trees="search", min_steps=2, max_steps=2), trees=[tree], prompts=[task("201")])

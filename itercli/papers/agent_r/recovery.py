@@ -36,6 +36,11 @@ class BadStarts(Stage):
     max_steps: int | None = Field(
         None, ge=1, description="At most; none: all but those that end the episode."
     )
+    solvable: bool = Field(
+        False,
+        description="Only of tasks that another attempt solved, so that what is measured is finding back and "
+        "not what the policy can't do at all.",
+    )
     per_task: int = Field(1, ge=1, description="Bad starts of a task at most.")
     limit: int | None = Field(None, ge=1, description="Tasks at most, in their order.")
 
@@ -73,6 +78,9 @@ class BadStarts(Stage):
         counts: Counter[str] = Counter(tasks=len(attempts))
         rows: list[Prompt] = []
         for task in (task for task in prompts if task in attempts):
+            if self.solvable and not any(t and t[-1].score >= 1 - NEAR for t in attempts[task]):
+                counts["tasks_never_solved"] += 1
+                continue
             found = self._starts(attempts[task], random.Random(seed_for(ctx.seed, task)))
             counts["tasks_without"] += not found
             rows += [_begun(prompts[task], n, given) for n, given in enumerate(found)]
@@ -82,7 +90,8 @@ class BadStarts(Stage):
         if not rows:
             raise StageError(
                 f"{ctx.name}: none of {counts['tasks']} tasks has an attempt that stayed at a score of "
-                f"{self.score:g} for {self.min_steps} steps; raise score, or take more tasks"
+                f"{self.score:g} for {self.min_steps} steps"
+                f"{' and another that solved it' if self.solvable else ''}; raise score, or take more tasks"
             )
         counts["steps_given"] = sum(len(row.meta["prefix"]) for row in rows)
         ctx.finish_rows(Prompt, iter(rows), **counts)
