@@ -16,11 +16,11 @@ help: ## List the targets
 demo: setup ## Train the tiny RTL model for a few iterations on this machine's CPU
 	@.venv/bin/iter run recipe=itertl
 
-# Quick tests side by side, each on one thread; the slow ones one by one, as they use all cores.
+# Side by side, each on one thread. Two at a time of the slow ones, as some hold a real model in an engine.
 test: setup-test ## Run all tests (PYTEST_ARGS="-m 'not slow'" or anything else: one plain pytest with it)
 ifeq ($(strip $(PYTEST_ARGS)),)
 	@OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -m "not slow" -n auto --dist loadscope; quick=$$?; \
-	$(PYTHON_BIN) -m pytest -m slow && exit $$quick
+	OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -m slow -n 2 --dist loadscope && exit $$quick
 else
 	@$(PYTHON_BIN) -m pytest $(PYTEST_ARGS)
 endif

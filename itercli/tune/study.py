@@ -104,6 +104,10 @@ class Study:
                 known = self.trials()
                 for frozen in known:
                     if frozen.state == TrialState.RUNNING and self._hold(frozen.number, held):
+                        # Between the look and the lock its process may have brought it to its end.
+                        if self.trials()[frozen.number].state != TrialState.RUNNING:
+                            held.close()
+                            continue
                         self._seed(frozen.number)
                         trial = Trial(self.optuna, frozen._trial_id)
                         break
