@@ -61,3 +61,11 @@ def fail_recipe(error: RecipeError, as_json: bool = False) -> int:
     else:
         print(error.render(), file=sys.stderr)
     return 2
+
+
+def count(text: str) -> int:
+    """A number of things, as an argument's `type`."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return value

@@ -11,7 +11,7 @@ import argparse
 import os
 from pathlib import Path
 
-from itercli.cli.common import add_runs_argument, emit, fail
+from itercli.cli.common import add_runs_argument, count, emit, fail
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--samples",
-        type=_count,
+        type=count,
         metavar="N",
         help="samples of each stage (20, fewer if there are many stages)",
     )
@@ -63,10 +63,3 @@ def run(args: argparse.Namespace) -> int:
         )
     print(to)
     return 0
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return value

@@ -10,7 +10,7 @@ import argparse
 import sys
 from dataclasses import asdict
 
-from itercli.cli.common import add_runs_argument, emit, fail
+from itercli.cli.common import add_runs_argument, count, emit, fail
 from itercli.recipe.errors import nearest
 
 
@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", metavar="ID", help="only prompts whose id holds this text, or fits this glob"
     )
-    parser.add_argument("-n", "--limit", type=_count, default=5, metavar="N", help="how many to show (5)")
-    parser.add_argument("--offset", type=_count, default=0, metavar="N", help="how many to pass over (0)")
+    parser.add_argument("-n", "--limit", type=count, default=5, metavar="N", help="how many to show (5)")
+    parser.add_argument("--offset", type=count, default=0, metavar="N", help="how many to pass over (0)")
     parser.add_argument("--tree", action="store_true", help="draw search trees whole")
     parser.add_argument("--full", action="store_true", help="whole texts, however long")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
@@ -81,10 +81,3 @@ def run(args: argparse.Namespace) -> int:
                 print(clean(f"did you mean --outcome {near}?"))
         print(f"stages to look at: {', '.join(stages_with(found))}")
     return 0
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return value
