@@ -2,8 +2,8 @@
 
 It trains a byte-level BPE tokenizer and a small Llama on games of a scripted player: goals of the
 train split that the default run leaves alone, and other recipe books. First the player is perfect;
-then it slips now and then and seldom finds back, so the model is imperfect on purpose: it knows the
-game, makes mistakes, and hardly recovers from them.
+then it shows how to go on after mistakes; then it makes mistakes itself and seldom finds back. So the
+model is imperfect on purpose: it knows the game, slips, and could recover but rarely does.
 
     python scripts/build_textcraft_model.py --out itercli/models/tiny_textcraft
 
@@ -20,10 +20,12 @@ import random
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
+from pydantic import TypeAdapter
 from tiny_llama import IGNORED, Batch, Size, build_model, build_tokenizer, collate, save, train
 from transformers import PreTrainedTokenizerFast
 
@@ -42,6 +44,15 @@ SWAP_AFTER = 64  # games; exchanging all words takes as long as playing a few
 
 
 @dataclass(frozen=True)
+class Part:
+    """A later part of the training, with an optimizer and a schedule of its own."""
+
+    steps: int
+    lr: float
+    habits: Habits
+
+
+@dataclass(frozen=True)
 class Recipe(Size):
     """What determines the model; the defaults built the shipped one.
 
@@ -50,10 +61,10 @@ class Recipe(Size):
         made_up: Share of games in made-up books.
         swapped: Share of games in the real book with its words exchanged; the rest is real.
         steps, stop: Length of the first part's schedule, and where it is left for the second part.
-        lr: With 3e-3 copying is never learnt.
+        lr: The first part's; with 3e-3 copying is never learnt.
         copy_steps: Before all else: lists of names said twice, at last in another order.
-        slip, wander, taught, recover: See `Habits`; of the second part.
-        slip_steps, slip_lr: The second part's, in which the player slips.
+        recovery: The second part: mistakes are seen but not learnt, going on after them is.
+        slips: The third: two in three games show the mistakes to imitate.
     """
 
     steps: int = 4000
@@ -66,12 +77,8 @@ class Recipe(Size):
     made_up: float = 0.3
     swapped: float = 0.6
     copy_steps: int = 300
-    slip: float = 0.25
-    wander: int = 8
-    taught: float = 0.33
-    recover: float = 0.3
-    slip_steps: int = 600
-    slip_lr: float = 4e-4
+    recovery: Part = Part(850, 6e-4, Habits(slip=0.25, wander=6, taught=1.0, recover=0.4))
+    slips: Part = Part(250, 3e-4, Habits(slip=0.25, wander=8, taught=0.33, recover=0.3))
 
 
 def real_book(recipe: Recipe) -> Book:
@@ -156,19 +163,18 @@ def lessons(tokenizer: PreTrainedTokenizerFast, book: Book, recipe: Recipe) -> I
 
 def main() -> None:
     """Command line."""
-    defaults = Recipe()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the build")
-    parser.add_argument("--minutes", type=float, help="stop training after so long (then not reproducible)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="such as slips.steps=100")
+    parser.add_argument("--minutes", type=float, help="stop each part after so long (then not reproducible)")
     parser.add_argument("--threads", type=int, default=1, help="default 1; more is slower on a busy machine")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
-    changes = dict(item.split("=", 1) for item in args.set)
-    recipe = replace(defaults, **{k: type(getattr(defaults, k))(float(v)) for k, v in changes.items()})
+    changed = OmegaConf.merge(asdict(Recipe()), OmegaConf.from_dotlist(args.set))
+    recipe = TypeAdapter(Recipe).validate_python(OmegaConf.to_container(changed))
     book = real_book(recipe)
     sample = games(book, recipe, PLAIN, random.Random(recipe.seed))
     texts = (message.content for _ in range(6000) for message in next(sample).messages)
@@ -177,9 +183,9 @@ def main() -> None:
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
     started = time.monotonic()
     steps = train(model, lessons(tokenizer, book, recipe), recipe, args.minutes, recipe.stop)
-    habits = Habits(recipe.slip, recipe.wander, recipe.taught, recipe.recover)
-    slips = batches(tokenizer, book, recipe, habits, random.Random(recipe.seed + 1))
-    steps += train(model, slips, replace(recipe, steps=recipe.slip_steps, lr=recipe.slip_lr), args.minutes)
+    for number, part in enumerate((recipe.recovery, recipe.slips), 1):
+        data = batches(tokenizer, book, recipe, part.habits, random.Random(10 * (recipe.seed + 1) + number))
+        steps += train(model, data, replace(recipe, steps=part.steps, lr=part.lr), args.minutes)
     print(f"{steps} steps in {time.monotonic() - started:.0f} s")
     goals = hashlib.sha256("\n".join(book.goals).encode()).hexdigest()
     save(model, tokenizer, recipe, args.out, goals_sha256=goals, steps_taken=steps)
