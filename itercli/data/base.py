@@ -6,8 +6,10 @@ for its `fingerprint`, so constructing one must not read the data.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import zlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -89,15 +91,19 @@ def unreadable(path: Path, error: OSError) -> DataError:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; a byte order mark is dropped.
+    """The text of a UTF-8 file, gzipped if it is named `.gz`; a byte order mark is dropped.
 
     Raises:
         DataError: The file is missing, unreadable or not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        raw = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
+    try:
+        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(path, None, f"not gzip ({error})", "Fetch it again, or rename it") from error
     except UnicodeDecodeError as error:
         raise DataError(path, None, f"not UTF-8 (byte {error.start})", "Convert it to UTF-8") from error
 

@@ -1,4 +1,8 @@
-"""General chat data by path: conversations as ShareGPT or as messages, JSON or JSON Lines."""
+"""General data that keep a model what it was: conversations as ShareGPT or as messages, JSON or JSON Lines.
+
+By path, or the shipped set by name: `textcraft-games`, perfect games of TextCraft in other recipe
+books, made by ``scripts/play_textcraft_games.py`` for tiny-textcraft.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,20 @@ from typing import Any
 from itercli.data.base import DataError, read_jsonl, read_text
 from itercli.records import Dialogue, Message
 
+SHIPPED = {"textcraft-games": Path(__file__).parent / "textcraft_games.jsonl.gz"}
 ROLES: Mapping[str, Any] = {
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",
     "model": "assistant", "system": "system",
 }  # fmt: skip
 
 
+def conversations_file(name: str) -> Path:
+    """The shipped set of this name, or else the path."""
+    return SHIPPED.get(name) or Path(name).expanduser()
+
+
 def read_conversations(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON array or of a JSON Lines file.
+    """The rows of a JSON array or of a JSON Lines file, either perhaps gzipped.
 
     Raises:
         DataError: It is neither.

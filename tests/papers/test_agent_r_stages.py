@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from itercli.data.general import as_dialogue, conversations_file, read_conversations
 from itercli.papers.agent_r.judge import Judge
 from itercli.papers.agent_r.mix import Mix
 from itercli.papers.agent_r.recovery import BadStarts
@@ -239,7 +240,7 @@ def test_general_chat_makes_up_its_share(tmp_path: Path) -> None:
     path = tmp_path / "chat.jsonl"
     rows = [messages(f"user: {n}?", "assistant: !") for n in range(50)]
     path.write_text("\n".join(map(json.dumps, rows)))
-    stage = Mix(of="revise", general=path, share=0.2)
+    stage = Mix(of="revise", general=str(path), share=0.2)
     made = run(stage, seed=1, of=[own(n) for n in range(3)])
     assert [row.origin for row in made.rows] == ["good"] * 3 + ["general"] * 12
     assert made.rows[-1].loss == [False, True]
@@ -251,7 +252,7 @@ def test_general_chat_makes_up_its_share(tmp_path: Path) -> None:
 def test_unusable_chat_is_counted_and_a_lack_is_said(tmp_path: Path) -> None:
     path = tmp_path / "chat.json"
     path.write_text(json.dumps(CHAT))
-    made = run(Mix(of="revise", general=path), of=[own(0), own(1)])
+    made = run(Mix(of="revise", general=str(path)), of=[own(0), own(1)])
     texts = {tuple(m.content for m in row.messages) for row in made.rows if row.origin == "general"}
     assert texts == {("Q", "A"), ("S", "Q", "A")}
     reasons = ("turns_out_of_order", "no_answer", "unreadable_turn", "no_conversation")
@@ -263,10 +264,18 @@ def test_unusable_chat_is_counted_and_a_lack_is_said(tmp_path: Path) -> None:
 def test_other_chat_is_another_key(tmp_path: Path) -> None:
     path = tmp_path / "chat.json"
     path.write_text("[]")
-    before = Mix(of="revise", general=path).fingerprint()
+    before = Mix(of="revise", general=str(path)).fingerprint()
     path.write_text("[{}]")
-    assert Mix(of="revise", general=path).fingerprint() != before
-    assert Mix(of="a").key_params() == Mix(of="b", general=path).key_params()
+    assert Mix(of="revise", general=str(path)).fingerprint() != before
+    assert Mix(of="a").key_params() == Mix(of="b", general=str(path)).key_params()
+
+
+def test_the_shipped_games_are_named_and_readable() -> None:
+    rows = read_conversations(conversations_file("textcraft-games"))
+    assert all(isinstance(as_dialogue(row, "game"), Dialogue) for row in rows)
+    made = run(Mix(of="revise", general="textcraft-games", share=0.5), seed=1, of=[own(n) for n in range(3)])
+    assert [row.origin for row in made.rows] == ["good"] * 3 + ["general"] * 3
+    assert "Goal: craft" in made.rows[-1].messages[0].content
 
 
 # -- recovery -----------------------------------------------------------------------------

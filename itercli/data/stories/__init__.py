@@ -11,9 +11,7 @@ of the split `labelled` come with answers of SmolLM2-135M-Instruct in ``meta["an
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import random
 from collections.abc import Iterator
 from itertools import islice, product
@@ -22,7 +20,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from itercli.data.base import Source, hash_files
+from itercli.data.base import Source, hash_files, read_jsonl
 from itercli.records import Message, Prompt
 from itercli.registry import register
 
@@ -92,5 +90,4 @@ def drawn_answers() -> dict[str, list[str]]:
     """Prompt id -> answers; empty before they were drawn."""
     if not ANSWERS.is_file():
         return {}
-    with gzip.open(ANSWERS, "rt", encoding="utf-8") as file:
-        return {row["id"]: row["answers"] for row in map(json.loads, file)}
+    return {row["id"]: row["answers"] for _, row in read_jsonl(ANSWERS)}

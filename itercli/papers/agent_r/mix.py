@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from itercli.data.base import hash_files
-from itercli.data.general import as_dialogue, read_conversations
+from itercli.data.general import as_dialogue, conversations_file, read_conversations
 from itercli.recipe.seeds import seed_for
 from itercli.records import Dialogue
 from itercli.registry import register
@@ -31,10 +30,11 @@ class Mix(Stage):
 
     uses: Literal["agent_r.mix"] = "agent_r.mix"
     of: str = Field(description="The stage with the agent's dialogues.")
-    general: Path | None = Field(
+    general: str | None = Field(
         None,
         json_schema_extra={"how": True},
-        description="JSON or JSON Lines of conversations, as ShareGPT or as `messages`; null: none.",
+        description="JSON or JSON Lines of conversations (ShareGPT or `messages`), or the shipped set "
+        "`textcraft-games`; null: none.",
     )
     share: float = Field(0.2, gt=0, le=1, description="Eta: share of the agent's dialogues.")
 
@@ -58,7 +58,9 @@ class Mix(Stage):
         return []
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"general": list(hash_files([self.general.expanduser()]).values())} if self.general else {}
+        if not self.general:
+            return {}
+        return {"general": list(hash_files([conversations_file(self.general)]).values())}
 
     def run(self, ctx: StageContext) -> None:
         own = [row for a in ctx.inputs["of"] for row in a.rows(Dialogue)]
@@ -79,7 +81,7 @@ class Mix(Stage):
         """General dialogues in random order, without repetition; unusable rows are counted."""
         if not self.general or not wanted:
             return
-        rows = read_conversations(self.general.expanduser())
+        rows = read_conversations(conversations_file(self.general))
         order = list(range(len(rows)))
         random.Random(seed_for(seed, "general")).shuffle(order)
         for n in order:
