@@ -129,6 +129,7 @@ SMALL = {
         "before.attempts.max_turns=4",
         "before.attempts.max_new_tokens=24",
         "before.bad_starts.min_steps=1",
+        "before.bad_starts.solvable=false",
         "loop.search.simulations=4",
         "loop.search.max_depth=8",
         "loop.search.max_new_tokens=24",
