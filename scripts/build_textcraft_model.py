@@ -64,7 +64,7 @@ class Recipe(Size):
         lr: The first part's; with 3e-3 copying is never learnt.
         copy_steps: Before all else: lists of names said twice, at last in another order.
         recovery: The second part: mistakes are seen but not learnt, going on after them is.
-        slips: The third: two in three games show the mistakes to imitate.
+        slips: The third: a step in eight is a mistake, and then nearly all that follow are.
     """
 
     steps: int = 4000
@@ -78,7 +78,7 @@ class Recipe(Size):
     swapped: float = 0.6
     copy_steps: int = 300
     recovery: Part = Part(850, 6e-4, Habits(slip=0.25, wander=6, taught=1.0, recover=0.4))
-    slips: Part = Part(250, 3e-4, Habits(slip=0.25, wander=8, taught=0.33, recover=0.3))
+    slips: Part = Part(450, 4e-4, Habits(slip=0.12, wander=8, taught=0.15, recover=0.3))
 
 
 def real_book(recipe: Recipe) -> Book:
