@@ -151,6 +151,10 @@ class EnvironmentSpec(Component):
         default=None, gt=0, description="An action that takes longer ends its episode."
     )
 
+    def reply_to(self, action: str) -> str | None:
+        """The reply to an action that is intercepted, None for others; case and marks around it don't count."""
+        return {_plain(a): reply for a, reply in self.intercept.items()}.get(_plain(action))
+
     @property
     def known_as(self) -> str:
         """What tasks call it in `meta.environment`; two in one stage differ in it."""
@@ -174,3 +178,7 @@ class EnvironmentSpec(Component):
 
     def shut_down(self) -> None:
         """Free what all live environments share (a JVM)."""
+
+
+def _plain(action: str) -> str:
+    return action.strip(" .!`'\"*").casefold()

@@ -74,25 +74,26 @@ class Worlds:
         """Do the last of `actions` in the state that the others lead to.
 
         Never raises for what an environment does: one that hangs or dies again and again ends
-        the episode with ``info["error"]``. Intercepted actions get their reply and are not done.
+        the episode with ``info["error"]``. Intercepted actions get their reply and are not done;
+        their steps have ``info["intercepted"]``.
 
         Args:
             task_id: Identifies the task among all.
         """
         before, action = tuple(actions[:-1]), actions[-1]
-        reply = self.spec.intercept.get(action)
-        path = tuple(a for a in before if a not in self.spec.intercept)
+        reply = self.spec.reply_to(action)
+        path = tuple(a for a in before if self.spec.reply_to(a) is None)
         try:
             if reply is not None:
                 live = self._surviving(lambda: self._at(task_id, task, path))
-                return Step(reply, score=live.score)
+                return Step(reply, score=live.score, info={"intercepted": True})
             return self._surviving(lambda: self._step(self._at(task_id, task, path), action))
         except EnvironmentFailed as error:
             return Step(f"Error: {error}", done=True, info={"error": str(error)})
 
     def valid_actions(self, task_id: str, task: Task, actions: Sequence[str]) -> list[str] | None:
         """What is possible after these actions."""
-        path = tuple(a for a in actions if a not in self.spec.intercept)
+        path = tuple(a for a in actions if self.spec.reply_to(a) is None)
 
         def ask() -> list[str] | None:
             live = self._at(task_id, task, path)
