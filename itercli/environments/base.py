@@ -152,7 +152,7 @@ class EnvironmentSpec(Component):
     )
 
     def reply_to(self, action: str) -> str | None:
-        """The reply to an action that is intercepted, None for others; case and marks around it don't count."""
+        """The reply to an action that is intercepted, None for others; case and marks don't count."""
         return {_plain(a): reply for a, reply in self.intercept.items()}.get(_plain(action))
 
     @property
