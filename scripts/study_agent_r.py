@@ -1,6 +1,6 @@
 """Agent-R over seeds beside other data from the same searches: success and recovery by iteration.
 
-Every arm takes the same number of optimizer steps. The first iteration's searches are shared by all
+Every arm but one takes the same number of optimizer steps. The first iteration's searches are shared by all
 arms of a seed, and so are the bad starts, which are the start model's. An interrupted study
 continues where it was.
 
@@ -24,6 +24,8 @@ ARMS = {
     "Agent-R": [],
     "direct revision": ["loop.judge.judge=none"],
     "optimal only": ["loop.revise.data=optimal_only"],
+    # Fewer dialogues, so that equal steps are more epochs: this one takes the recipe's.
+    "optimal only, fewer steps": ["loop.revise.data=optimal_only", "training.max_steps=null"],
     "RFT": ["loop.revise.data=rft"],
     # What the games in other books do by themselves: one in twenty dialogues is of the searched tasks.
     "general games": ["loop.revise.data=optimal_only", "loop.mix.share=0.05"],
@@ -34,7 +36,7 @@ MEASURED = {"evaluate": "rollout", "recovery": "recover"}
 
 def name_of(arm: str, seed: int) -> str:
     """Run name; says what the run is."""
-    return f"agent_r-{arm.replace(' ', '_')}-seed{seed}"
+    return f"agent_r-{arm.replace(',', '').replace(' ', '_')}-seed{seed}"
 
 
 def successes(runs: list[Path], stage: str, iteration: int) -> dict[tuple[int, str], float]:

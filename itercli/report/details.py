@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STYLES = {"done": "green", "reused": "green", "running": "cyan", "cut off": "yellow"}
 STYLES |= {"failed": "red", "damaged": "red"}
-MOST = 6  # metrics and counts in a stage's line
+MOST = 8  # metrics and counts in a stage's line
 
 
 def details(run: Run) -> dict[str, Any]:

@@ -95,9 +95,7 @@ def test_instances_are_bounded() -> None:
 
 def test_intercepted_actions_do_not_reach_the_environment() -> None:
     worlds = Worlds(AdderSpec(intercept={"wait": "ok."}))
-    assert worlds.play("a", TASK, ["4", "wait"]) == Step(
-        "ok.", score=0.4, info={"intercepted": True}
-    )
+    assert worlds.play("a", TASK, ["4", "wait"]) == Step("ok.", score=0.4, info={"intercepted": True})
     assert worlds.play("a", TASK, ["4", "Wait."]).observation == "ok."
     assert worlds.play("a", TASK, ["4", "wait", "1"]).observation == "at 5"
     assert worlds.valid_actions("a", TASK, ["wait", "8"]) == ["1", "2"]

@@ -20,10 +20,12 @@ def scene(doors: str, **options: Any) -> Scene:
 def tree_of(doors: str, *paths: str, judged: str = "", meta: dict[str, Any] | None = None) -> Tree:
     """A tree with these paths, each a list of actions with spaces, all played in the game.
 
+    `wait` is intercepted.
+
     Args:
         judged: Prefixes of paths whose last step is bad, separated by commas.
     """
-    played = scene(doors)
+    played = scene(doors, intercept={"wait": "ok."})
     nodes = [Node(id=0, parent=None)]
     known: dict[tuple[str, ...], int] = {(): 0}
     turns: dict[tuple[str, ...], Turn] = {}

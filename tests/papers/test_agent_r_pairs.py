@@ -48,6 +48,12 @@ def test_alpha_is_annealed_by_iteration_and_then_stays() -> None:
     assert not reaches(0.5, 0.5)
 
 
+@pytest.mark.parametrize("options", [{"alpha": (50,)}, {"alpha": (-0.1,)}, {"beta": 1}])
+def test_thresholds_are_of_scores(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"alpha|beta"):
+        PairRule(**options)  # type: ignore[arg-type]
+
+
 def test_a_cap_draws_by_seed() -> None:
     rule = PairRule(alpha=(0.5,), max_pairs=2)
     found, counts = rule.pairs(TREE, 0.5, seed=1)
@@ -90,6 +96,9 @@ def test_shared_steps() -> None:
         ("Judgement: good? No.\njudgement : Uncertain", "uncertain", "Judgement: good? No."),
         ("A good step.", "unreadable", "A good step."),
         ("Judgement: goodness me", "unreadable", ""),
+        ("Fine.\nJudgement: good, bad or uncertain", "unreadable", "Fine."),  # the question's last line
+        ("Judgement: good or bad", "unreadable", ""),
+        ("Judgement: good. Nothing bad came of it.", "good", ""),
         ("", "unreadable", ""),
     ],
 )
@@ -110,6 +119,7 @@ def spliced(judged: str, bad: str, *, mask_bad: bool = True) -> tuple[Tree, Draf
     tree = tree_of("201", "2 0 1", "2 x x", judged=judged)
     pair = Pair(by_actions(tree, "2 0 1"), by_actions(tree, bad))
     found = revise(pair, random.Random(0), mask_bad=mask_bad, signal=SIGNAL)
+    assert found is not None
     return tree, Draft(tree, 0, "revision", found.turns), found.facts
 
 
@@ -129,6 +139,23 @@ def test_bad_steps_the_signal_and_the_rest_of_the_good_path(
     assert draft.dialogue().meta["actions"] == actions.split()
     assert tuple(found[name] for name in ("bad_steps", "length", "detected", "inside")) == facts
     assert found["judgements"] == ([{"verdict": "bad", "reason": "so"}] if judged else [])
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "judged", "actions"),
+    [
+        ("2 wait 0 1", "2 x x", "2 x", "2 x wait 0 1"),
+        ("2 0 1", "2 x wait", "", "2 x wait 0 1"),
+        ("2 wait wait 0 1", "2 wait x wait wait", "", "2 wait x wait 0 1"),
+        ("wait 2 0 1", "wait x x", "wait x", "wait x wait 2 0 1"),
+        ("2 0 1", "wait wait", "", None),  # nothing bad was done
+    ],
+)
+def test_the_signal_is_not_said_twice(good: str, bad: str, judged: str, actions: str | None) -> None:
+    tree = tree_of("201", good, bad, judged=judged)
+    pair = Pair(by_actions(tree, good), by_actions(tree, bad))
+    found = revise(pair, random.Random(0), mask_bad=True, signal=SIGNAL)
+    assert (found and [turn.action for turn in found.turns]) == (actions and actions.split())
 
 
 def test_a_dialogue_is_what_the_policy_saw() -> None:
@@ -154,6 +181,7 @@ def test_ten_different_thoughts_are_drawn_alike() -> None:
     tree = tree_of("2", "2", "x")
     pair = Pair(by_actions(tree, "2"), by_actions(tree, "x"))
     rng = random.Random(1)
-    drawn = {revise(pair, rng, mask_bad=True, signal="{thought}{action}").turns[1].text for _ in range(200)}
+    made = [revise(pair, rng, mask_bad=True, signal="{thought}{action}") for _ in range(200)]
+    drawn = {found.turns[1].text for found in made if found}
     assert drawn == {f"{thought}wait" for thought in THOUGHTS}
     assert len(drawn) == 10

@@ -99,6 +99,34 @@ def test_an_answer_without_verdict_is_kept_as_what_it_is(bench: Bench, counts_as
     assert bench.counts["rejected: no verdict"] == asked
 
 
+def test_no_answer_is_no_verdict(bench: Bench) -> None:
+    tree = tree_of("201", "2 0 1", "x x x")
+    sampler = Slots(answer=lambda request: None)  # the path is beyond the context
+    (row,) = bench.stage(judge(), sampler, Tree, of=[tree])
+    assert not any(n.turn.info["judgement"]["bad"] for n in row.nodes if n.turn and n.turn.action == "x")
+    assert bench.counts["rejected: no answer"] == 3
+
+
+def test_trees_of_all_iterations_are_refused() -> None:
+    assert judge(of="all.search").check()[0][0] == "of"
+
+
+def test_to_wait_is_not_bad(bench: Bench) -> None:
+    tree = tree_of("201", "2 0 1", "2 wait x x")
+    (row,) = bench.stage(judge(judge="tree", role=None), Slots(), Tree, of=[tree])
+    assert judgements(row) == {"2": "good", "2 wait": "uncertain", "2 wait x": "bad"}
+
+
+def test_keys_hold_what_is_used() -> None:
+    same = [
+        Revise(of="judge", data="rft", signal=signal).key_params() for signal in ("{action}", "a {action}")
+    ]
+    assert same[0] == same[1]
+    assert Revise(of="judge", success=0.5).key_params() == Revise(of="judge").key_params()
+    for option in ({"mask_bad": False}, {"signal": "{action}"}, {"drop_inside": True}, {"max_good": 1}):
+        assert Revise(of="judge", **option).key_params() != Revise(of="judge").key_params()
+
+
 def test_without_a_judge_no_model_is_needed(bench: Bench, tmp_path: Path) -> None:
     sampler = Slots()
     rows = bench.stage(judge(judge="none", role=None), sampler, Tree, of=TREES)
@@ -154,6 +182,27 @@ def test_pairs_that_cannot_be_meant_are_dropped_by_reason() -> None:
     assert (made.counts["dropped_inside"], made.counts["dropped_ended"]) == (1, 1)
 
 
+def test_of_more_good_paths_the_shortest_are_learnt() -> None:
+    trees = judged(tree_of("201", "2 x 0 1", "2 0 1", "2 x x 0 1", "x x"), by="none")
+    made = run(Revise(of="judge", data="optimal_only", max_good=2), of=trees, prompts=[])
+    assert [row.meta["actions"] for row in made.rows] == [["2", "x", "0", "1"], ["2", "0", "1"]]
+    assert made.counts["dropped_good_over_cap"] == 1
+
+
+def test_a_bad_step_of_a_good_path_is_not_learnt_either() -> None:
+    trees = judged(tree_of("201", "2 0 1", "2 x 0 1", "2 x x x"))
+    made = {mask: run(Revise(of="judge", mask_bad=mask), of=trees, prompts=[]).rows for mask in (True, False)}
+    detour = [next(r for r in rows if r.meta["actions"] == ["2", "x", "0", "1"]) for rows in made.values()]
+    assert [
+        [loss for m, loss in zip(r.messages, r.loss, strict=True) if m.role == "assistant"] for r in detour
+    ] == [
+        [True, False, True, True],
+        [True] * 4,
+    ]
+    alone = run(Revise(of="judge", data="optimal_only"), of=trees, prompts=[]).rows
+    assert all(sum(row.loss) == len(row.meta["actions"]) for row in alone)
+
+
 def test_trees_that_were_not_judged_are_refused() -> None:
     with pytest.raises(StageError, match=r"name a stage agent_r.judge"):
         run(Revise(of="search"), of=TREES)
@@ -175,6 +224,8 @@ def test_a_replay_does_everything_but_the_signal() -> None:
     fails = replay(doors, turns("1 wait 2 0 1 1"))  # a room further on, the doors are others
     assert (fails.score, len(fails.turns)) == (0.0, 4)
     assert replay(scene("2"), turns("die wait 2")).score == 0.0
+    over = replay(scene("01"), turns("0 1 wait 0 1"))  # won before the signal: nothing to recover from
+    assert (over.score, [turn.action for turn in over.turns]) == (0.0, ["0", "1"])
 
 
 @pytest.mark.parametrize("mode", ["replay", "replace"])

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from itercli.papers.agent_r.pairs import Pair, PairRule, paths, reaches
-from itercli.papers.agent_r.verdicts import SLOTS, WORDING, WORDS, Word, question, read
+from itercli.papers.agent_r.verdicts import SLOTS, WORDING, WORDS, Word, intercepted, question, read
 from itercli.records import Call, Tree
 from itercli.registry import register
 from itercli.stages.base import Link, ModelLink, StageContext
@@ -64,9 +64,12 @@ class Judge(PairRule, JobStage):
         return params
 
     def check(self) -> list[tuple[str, ...]]:
+        problems: list[tuple[str, ...]] = []
+        if self.of.startswith("all."):
+            problems.append(("of", "trees of several iterations have the same keys", "one stage"))
         if self.judge == "actor" and self.role is None:
-            return [("role", "nobody judges", "a role, or judge: none or tree")]
-        return []
+            problems.append(("role", "nobody judges", "a role, or judge: none or tree"))
+        return problems
 
     def run(self, ctx: StageContext) -> None:
         trees = {f"{t.prompt_id}#{t.index}": t for a in ctx.inputs["of"] for t in a.rows(Tree)}
@@ -127,11 +130,16 @@ class Judge(PairRule, JobStage):
         if word == "unreadable":
             reject("no answer" if call.finish == "error" else "no verdict")
         counts_as = self.unreadable if word == "unreadable" else word
+        if call.finish == "error":  # no answer (a path beyond the context, say) is no verdict at all
+            counts_as = "uncertain"
         return {"verdict": word, "reason": reason, "bad": counts_as == "bad"}
 
 
 def _by_search(tree: Tree, pairs: Iterable[Pair], alpha: float) -> dict[int, dict[str, Any]]:
-    """Verdicts of the search: a good step leaves fewer steps to the nearest good end below it."""
+    """Verdicts of the search: a good step leaves fewer steps to the nearest good end below it.
+
+    Intercepted actions do nothing, so they do no harm either.
+    """
     left: dict[int, int] = {}  # node -> steps to the nearest good end below it
     for path in paths(tree):
         if reaches(path.score, alpha):
@@ -143,8 +151,10 @@ def _by_search(tree: Tree, pairs: Iterable[Pair], alpha: float) -> dict[int, dic
         before = left[0]
         for node in pair.bad.nodes:
             after = left.get(node, before)
-            bad = after >= before
-            known[node] = {"verdict": "bad" if bad else "good", "reason": "", "bad": bad}
+            turn = tree.nodes[node].turn
+            bad = after >= before and not (turn and intercepted(turn))
+            known[node] = {"verdict": "good" if after < before else "bad" if bad else "uncertain"}
+            known[node] |= {"reason": "", "bad": bad}
             before = after
             if bad:
                 break

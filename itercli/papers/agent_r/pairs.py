@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -59,12 +59,14 @@ class PairRule(BaseModel):
     where the bad path begins.
     """
 
-    alpha: tuple[float, ...] = Field(
+    alpha: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.5, 0.7, 1.0),
         min_length=1,
         description="A good path scores more than this, by iteration (the last goes on); at 1.0: reaches it.",
     )
-    beta: float = Field(0.2, ge=0, description="A good path scores more than the bad one by more than this.")
+    beta: float = Field(
+        0.2, ge=0, lt=1, description="A good path scores more than the bad one by more than this."
+    )
     max_pairs: int | None = Field(None, ge=1, description="Pairs of a tree at most.")
     over_cap: Literal["random", "shortest"] = Field(
         "random",

@@ -26,7 +26,8 @@ class Replay:
 
     Attributes:
         turns: The turns with the observations of this time, up to the environment's end.
-        score: The environment's score after them, in [0, 1]; 0 where the task can't be begun.
+        score: The environment's score after them, in [0, 1]; 0 where the task can't be begun, or was
+            over before the signal.
         steps: Steps done behind the signal.
         differ: Those of them whose observation is another than in the good path.
     """
@@ -59,7 +60,7 @@ def replay(scene: Scene, turns: Sequence[Turn]) -> Replay:
                 break
     except EnvironmentFailed:
         return Replay(tuple(shown), 0.0, steps, differ)
-    return Replay(tuple(shown), done[-1].score if done else 0.0, steps, differ)
+    return Replay(tuple(shown), done[-1].score if done and signalled else 0.0, steps, differ)
 
 
 def verified(

@@ -40,9 +40,11 @@ class Revise(Stage):
         "that score `success`, pairs or not (rejection sampling).",
     )
     success: float = Field(1.0, gt=0, le=1, description="`data: rft`: a path that reaches it is learnt.")
-    max_good: int | None = Field(None, ge=1, description="Good paths of a tree at most, drawn at random.")
+    max_good: int | None = Field(None, ge=1, description="Good paths of a tree at most, the shortest.")
     mask_bad: bool = Field(
-        True, description="Bad steps are not learnt; false as in training with the released converter."
+        True,
+        description="Bad steps are not learnt, on good paths neither; false as in training with the released "
+        "converter.",
     )
     drop_inside: bool = Field(
         False, description="Leave out pairs whose good path holds the step that was judged bad as well."
@@ -75,6 +77,11 @@ class Revise(Stage):
         del params["of"]
         if self.verify_splice == "none":
             del params["environment"]
+        unused = (
+            ("success",) if self.data == "agent_r" else ("signal", "mask_bad", "drop_inside", "drop_ended")
+        )
+        for name in unused if self.data != "optimal_only" else (*unused, "success"):
+            del params[name]
         return params
 
     def fingerprint(self) -> dict[str, Any]:
@@ -104,7 +111,7 @@ class Revise(Stage):
             rows = list(verified(ctx, drafts, self.environment, counts, take_over=over))
         metrics = _metrics(rows)
         if replayed := counts["replayed"]:
-            metrics["replay_pass_rate"] = 1 - counts["dropped_replay"] / replayed
+            metrics = {"replay_pass_rate": 1 - counts["dropped_replay"] / replayed} | metrics
         ctx.finish_metrics(metrics)
         names = sorted({row.meta["environment"] for row in rows})
         each = {name: _metrics([row for row in rows if row.meta["environment"] == name]) for name in names}
@@ -127,6 +134,8 @@ class Revise(Stage):
                     for pair, found in self._revisions(tree, rng, counts)
                 ]
             for origin, turns, facts in made:
+                if self.data == "agent_r" and self.mask_bad:
+                    turns = tuple(map(_unlearnt_if_bad, turns))
                 yield Draft(tree, following[tree.prompt_id], origin, turns, facts)
                 following[tree.prompt_id] += 1
 
@@ -137,7 +146,9 @@ class Revise(Stage):
             found = [path_to(tree, leaf) for leaf in sorted({good for good, _ in tree.meta["pairs"]})]
         if self.max_good is not None and len(found) > self.max_good:
             counts["dropped_good_over_cap"] += len(found) - self.max_good
-            found = [found[i] for i in sorted(rng.sample(range(len(found)), self.max_good))]
+            rng.shuffle(found)
+            found.sort(key=lambda path: len(path.nodes))  # stable: of equal ones random ones
+            found = sorted(found[: self.max_good], key=lambda path: path.leaf)
         return found
 
     def _revisions(
@@ -147,6 +158,9 @@ class Revise(Stage):
         for good, bad in tree.meta["pairs"]:
             pair = Pair(path_to(tree, good), path_to(tree, bad))
             found = revise(pair, rng, mask_bad=self.mask_bad, signal=self.signal)
+            if found is None:
+                counts["dropped_no_bad_step"] += 1
+                continue
             same = (pair.bad.nodes[found.bad_steps - 1], good)
             if self.drop_inside and found.inside and found.detected:
                 counts["dropped_inside"] += 1
@@ -157,6 +171,11 @@ class Revise(Stage):
             else:
                 seen.add(same)
                 yield pair, found
+
+
+def _unlearnt_if_bad(turn: Turn) -> Turn:
+    """A good path may hold a step that was judged bad on another."""
+    return turn.model_copy(update={"loss": False}) if turn.info.get("judgement", {}).get("bad") else turn
 
 
 def _metrics(rows: list[Dialogue]) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from typing import Any
 
 from itercli.environments.window import dialogue as as_messages
 from itercli.papers.agent_r.pairs import Pair
-from itercli.papers.agent_r.verdicts import went_wrong
+from itercli.papers.agent_r.verdicts import intercepted, went_wrong
 from itercli.records import Dialogue, Tree, Turn
 
 # The environment has to answer so as well: `intercept: {wait: ok.}` of its options.
@@ -57,24 +58,33 @@ class Revision:
         }
 
 
-def revise(pair: Pair, rng: random.Random, *, mask_bad: bool, signal: str) -> Revision:
+def revise(pair: Pair, rng: random.Random, *, mask_bad: bool, signal: str) -> Revision | None:
     """Splice a pair (Agent-R, section 3.2).
 
     The good steps are those of their own branch: nobody has done them after the bad ones yet,
-    see `replay`.
+    see `replay`. Where the bad steps end with an intercepted action, or the good ones begin with
+    one, the policy has noticed already: the signal takes its place, so that none is said twice.
 
     Args:
         mask_bad: Only what follows the bad steps is learnt.
         signal: Text of the turn in between, with {thought} and {action}.
+
+    Returns:
+        The revision; None if no bad steps are left.
     """
     wrong = went_wrong(pair.bad)
     kept = len(pair.bad.turns) if wrong is None else wrong + 1
+    while kept and intercepted(pair.bad.turns[kept - 1]):
+        kept -= 1
+    if not kept:
+        return None
     shared = pair.bad.shared(pair.good)
     bad = [turn.model_copy(update={"loss": turn.loss and not mask_bad}) for turn in pair.bad.turns[:kept]]
+    rest = dropwhile(intercepted, pair.good.turns[min(shared, kept) :])
     text = signal.replace("{action}", WAIT).replace("{thought}", rng.choice(THOUGHTS))
     turn = Turn(text=text, action=WAIT, observation=REPLY, score=bad[-1].score, info={"signal": True})
     return Revision(
-        turns=(*bad, turn, *pair.good.turns[min(shared, kept) :]),
+        turns=(*bad, turn, *rest),
         bad_steps=kept,
         length=max(0, kept - shared),
         detected=wrong is not None,
@@ -99,7 +109,10 @@ class Draft:
         return (self.tree.prompt_id, self.index)
 
     def dialogue(self, **meta: Any) -> Dialogue:
-        """Turns as the policy saw them; the reply to the last action is left out, as nothing follows it."""
+        """All turns, also those that a window hid from the policy.
+
+        The reply to the last action is left out, as nothing follows it.
+        """
         opening = self.tree.opening
         loss = [False] * len(opening)
         for turn in self.turns:

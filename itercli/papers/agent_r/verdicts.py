@@ -37,6 +37,7 @@ Judgement: good, bad or uncertain"""
 
 _MARK = re.compile(r"judge?ment\s*\**\s*:", re.IGNORECASE)
 _WORD = re.compile(r"\W*(good|bad|uncertain)\b", re.IGNORECASE)
+_ANOTHER = re.compile(r"\W*(or\b\W*)?(good|bad|uncertain)\b", re.IGNORECASE)
 
 
 def question(wording: str, tree: Tree, turns: Sequence[Turn]) -> tuple[Message, ...]:
@@ -58,10 +59,15 @@ def question(wording: str, tree: Tree, turns: Sequence[Turn]) -> tuple[Message, 
 
 
 def read(answer: str) -> tuple[Word, str]:
-    """Verdict and reasons of an answer: what follows the last "Judgement:" (or "Judgment:")."""
+    """Verdict and reasons of an answer: what follows the last "Judgement:" (or "Judgment:").
+
+    Small models repeat the question's last line, which names all three: that is no verdict.
+    """
     marks = list(_MARK.finditer(answer))
     reason = (answer[: marks[-1].start()] if marks else answer).strip()[:KEPT]
     found = _WORD.match(answer, marks[-1].end()) if marks else None
+    if found and _ANOTHER.match(answer, found.end()):
+        found = None
     word: Any = found[1].lower() if found else "unreadable"
     return word, reason
 
@@ -70,3 +76,8 @@ def went_wrong(path: Path) -> int | None:
     """Position of the first step that was judged bad (t' of the paper); None: the path stays whole."""
     bad = (n for n, turn in enumerate(path.turns) if turn.info.get("judgement", {}).get("bad"))
     return next(bad, None)
+
+
+def intercepted(turn: Turn) -> bool:
+    """Whether the action never reached the environment, as `wait` doesn't."""
+    return bool(turn.info.get("intercepted"))
