@@ -82,6 +82,10 @@ class Environment(ABC):
         """Go back to a state of the *same task* that `snapshot` gave."""
         raise NotImplementedError
 
+    def alive(self) -> bool:
+        """False once it is known that it died, so that the next call would say so; asked before each use."""
+        return True
+
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Free what it holds."""
 
