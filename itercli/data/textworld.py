@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from itercli.data.base import Source
 from itercli.environments.textworld import Game, package_version
 from itercli.records import Message, Prompt
 from itercli.registry import register
 
-# Each split's first seed; there are more seeds in between than anyone will play.
-FIRST_SEED = {"train": 0, "dev": 1_000_000, "test": 2_000_000}
+# Each split's first seed.
+GAMES = 1_000_000
+FIRST_SEED = {"train": 0, "dev": GAMES, "test": 2 * GAMES}
 
 
 @register("source", "textworld")
@@ -38,6 +39,15 @@ class TextWorldTasks(Source):
     quests: int = Field(1, ge=1)
     offset: int = Field(0, ge=0)
     limit: int = Field(100, ge=1, le=500_000)
+
+    @model_validator(mode="after")
+    def _within_split(self) -> TextWorldTasks:
+        if self.offset + self.limit > GAMES:
+            raise ValueError(
+                f"offset {self.offset} and limit {self.limit} reach into the next split's games; "
+                f"a split has {GAMES}, so together they are that at most"
+            )
+        return self
 
     def prompts(self) -> Iterator[Prompt]:
         first = FIRST_SEED[self.split] + self.offset

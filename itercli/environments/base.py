@@ -11,17 +11,23 @@ by `Conversation` from the first observation.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from itercli.errors import IterError
 from itercli.records import Message
 from itercli.registry import Component, how
 
 Task = dict[str, Any]
+
+# What Markdown puts around an action: emphasis and code, and a list's "1. ". Not "3 oak planks".
+MARKS = " \t*`"
+NUMBERING = re.compile(r"^[0-9]+\.\s+")
 
 
 class EnvironmentFailed(IterError):
@@ -128,22 +134,15 @@ class Conversation(BaseModel):
         return " ".join(observation.split()) if self.one_line else observation
 
     def read(self, answer: str) -> str:
-        """The action in a policy's answer; empty if there is none."""
-        text = answer
-        if self.action == "react" and "Action:" in answer:
-            text = answer.rpartition("Action:")[2]
-            text = next((line for line in text.splitlines() if line.strip()), "")
-        else:
-            lines = [line for line in answer.splitlines() if line.strip()]
-            text = lines[-1] if lines else ""
-        return text.strip()
+        """The action in a policy's answer, without Markdown around it; empty if there is none."""
+        marked = self.action == "react" and "Action:" in answer
+        text = answer.rpartition("Action:")[2] if marked else answer
+        lines = [bare for line in text.splitlines() if (bare := _bare(line))]
+        return lines[0 if marked else -1] if lines else ""
 
 
 class EnvironmentSpec(Component):
     """Options of an environment; registered in the group ``environment``."""
-
-    # Whether `valid_actions` has an answer; the planner checks options that need one.
-    LISTS_ACTIONS: ClassVar[bool] = False
 
     conversation: Conversation = Conversation()
     intercept: dict[str, str] = Field(
@@ -154,6 +153,15 @@ class EnvironmentSpec(Component):
     step_seconds: float | None = how(
         default=None, gt=0, description="An action that takes longer ends its episode."
     )
+
+    @field_validator("conversation", mode="before")
+    @classmethod
+    def _completed(cls, given: Any) -> Any:
+        """What a recipe leaves out is the environment's own, not that of `Conversation`."""
+        default = cls.model_fields["conversation"].get_default(call_default_factory=True)
+        if isinstance(given, Mapping) and isinstance(default, Conversation):
+            return {**dict(default), **given}
+        return given
 
     def reply_to(self, action: str) -> str | None:
         """The reply to an action that is intercepted, None for others; case and marks don't count."""
@@ -182,6 +190,11 @@ class EnvironmentSpec(Component):
 
     def shut_down(self) -> None:
         """Free what all live environments share (a JVM)."""
+
+
+def _bare(line: str) -> str:
+    """A line without what Markdown puts around it."""
+    return NUMBERING.sub("", line.strip().strip(MARKS)).lstrip(MARKS)
 
 
 def _plain(action: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field, PrivateAttr, field_validator
 
@@ -47,8 +47,6 @@ choices, the next action is the number."""
 @register("environment", "scienceworld")
 class ScienceWorldSpec(EnvironmentSpec):
     """ScienceWorld (Wang et al. 2022): 30 science tasks in a simulated house; needs Java."""
-
-    LISTS_ACTIONS: ClassVar[bool] = True
 
     conversation: Conversation = Conversation(
         instruction=INSTRUCTION, acknowledge="Ok.", action="react", one_line=True
@@ -136,6 +134,9 @@ class ScienceWorld(Environment):
         """
         self._load(task, gold=True)
         return list(self._call("getGoldActionSequence"))
+
+    def alive(self) -> bool:
+        return self._simulator.alive
 
     def close(self) -> None:
         self._simulator.close()

@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,7 +40,13 @@ Action: the command
 Commands, for example: look, inventory, go north, examine OBJ, take OBJ, take OBJ from OBJ, drop OBJ, \
 put OBJ on OBJ, insert OBJ into OBJ, open OBJ, close OBJ, unlock OBJ with OBJ, lock OBJ with OBJ, eat OBJ."""
 # Commands to the interpreter, not to the game: they ask questions, write files, and lose the score.
-META = ("quit", "q", "restart", "restore", "save", "undo", "oops", "script", "transcript", "verify")
+# By their first nine letters, like all words of the parser's.
+META = ("quit", "q", "restart", "restore", "save", "undo", "oops", "script", "transcrip", "verify")
+# Where the parser begins another command; the comma gives one to somebody: "me, save".
+NEXT_COMMAND = re.compile(r"[.,;]|\bthen\b")
+# Control characters and backslashes, its escapes, hang the interpreter or kill the process; what is
+# longer it cuts, also in the middle of a character.
+TYPEABLE = re.compile(r"[ -\[\]-~]{1,198}")
 UNKNOWN_VERB = "That's not a verb I recognise."
 STATUS_LINE = re.compile(r"\s*>?\s*-= [^\n]* =-\s*-?\d+/\d+\s*$")
 END_MENU = re.compile(r"\s*Would you like to RESTART.*$", re.DOTALL)
@@ -109,11 +115,16 @@ def package_version() -> str:
         raise EnvironmentFailed(MISSING) from None
 
 
+def reaches_game(command: str) -> bool:
+    """Whether a command is for the game and safe to send: the interpreter's own are in none of its parts."""
+    parts = NEXT_COMMAND.split(command.lower())
+    verbs = {word[:9] for part in parts for word in part.split()[:1]}
+    return TYPEABLE.fullmatch(command) is not None and verbs.isdisjoint(META)
+
+
 @register("environment", "textworld")
 class TextWorldSpec(EnvironmentSpec):
     """TextWorld (Côté et al. 2018): generated games of rooms, doors, containers and keys."""
-
-    LISTS_ACTIONS: ClassVar[bool] = True
 
     conversation: Conversation = Conversation(instruction=INSTRUCTION, acknowledge="Ok.", action="react")
     step_limit: int | None = Field(100, ge=1, description="Actions after which the episode is done.")
@@ -158,7 +169,7 @@ class TextWorld(Environment):
         late = self._step_limit is not None and self._steps >= self._step_limit
         before = self._score()
         command = " ".join(action.split())
-        if not command or command.split()[0].lower() in META:
+        if not reaches_game(command):
             return Step(UNKNOWN_VERB, score=before, done=late)
         self._state, _, done = self._env.step(command)
         text = STATUS_LINE.sub("", END_MENU.sub("", self._state.feedback)).strip()

@@ -102,6 +102,43 @@ def test_the_interpreter_is_out_of_reach(world: TextWorld, games: Path) -> None:
     limited.close()
 
 
+REFUSED = (
+    "look. save", "look, save", "me, SAVE", "look then save", "look.save", "transcripts", "look. script",
+    "look. restore", "look. restart", "y. then q",
+    "look\x00", "\x00", "\x1b", "\ud800", "\\save", "look \\", "a" + "é" * 150, "look " * 40,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_what_does_not_reach_the_game(command: str) -> None:
+    assert not textworld.reaches_game(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["take key.", "open door. go south", "take key, lamp", "examine script", "strengthen q", "y" * 198],
+)
+def test_what_reaches_the_game(command: str) -> None:
+    assert textworld.reaches_game(command)
+
+
+@needs_textworld
+@pytest.mark.slow
+def test_an_episode_leaves_nothing(world: TextWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    world.reset(TASK)
+    room = world.step("look").observation
+    world.step(world.solution()[0])
+    there = world.step("look").observation
+    for command in REFUSED:
+        assert world.step(command).observation == textworld.UNKNOWN_VERB
+    assert world.step("look").observation == there
+    world.reset(TASK)
+    world.step("look. restore")
+    assert world.step("look").observation == room
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [({}, "seed: Field required"), (TASK | {"rooms": 0}, "rooms: "), (TASK | {"size": 3}, "size: ")],
