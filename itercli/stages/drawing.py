@@ -34,10 +34,10 @@ class DrawingStage(Stage):
 
     def params(self, **changes: Any) -> SamplingParams:
         """How to draw, with `changes` for one kind of call."""
-        return SamplingParams(**{name: getattr(self, name) for name in _PARAMS} | changes)
+        return SamplingParams(**{name: getattr(self, name) for name in PARAMS} | changes)
 
 
-_PARAMS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens", "stop")
+PARAMS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens", "stop")
 
 
 def open_sampler(ctx: StageContext, spec: SamplerSpec, policy: ModelRef, *others: ModelRef) -> Sampler:

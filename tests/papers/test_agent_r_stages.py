@@ -111,6 +111,18 @@ def test_trees_of_all_iterations_are_refused() -> None:
     assert judge(of="all.search").check()[0][0] == "of"
 
 
+@pytest.mark.parametrize(("by", "pairs", "dropped"), [("tree", 2, 0), ("actor", 2, 1)])
+def test_equal_splices_are_one(bench: Bench, by: str, pairs: int, dropped: int) -> None:
+    # Two bad paths of three go wrong at "2 x". The search knows before pairs are drawn, the actor does not.
+    tree = tree_of("201", "2 0 1", "2 x x", "2 x 1", "1 x")
+    rule = judge(judge=by, max_pairs=None if by == "actor" else 2)
+    rows = bench.stage(rule, Slots(answer=strict), Tree, of=[tree])
+    assert len(rows[0].meta["pairs"]) == (3 if by == "actor" else pairs)
+    made = run(Revise(of="judge"), of=rows, prompts=[])
+    assert origins(made.rows)["revision"] == pairs
+    assert made.counts.get("dropped_duplicate", 0) == dropped
+
+
 def test_to_wait_is_not_bad(bench: Bench) -> None:
     tree = tree_of("201", "2 0 1", "2 wait x x")
     (row,) = bench.stage(judge(judge="tree", role=None), Slots(), Tree, of=[tree])
@@ -122,6 +134,8 @@ def test_keys_hold_what_is_used() -> None:
         Revise(of="judge", data="rft", signal=signal).key_params() for signal in ("{action}", "a {action}")
     ]
     assert same[0] == same[1]
+    assert judge(judge="tree", max_new_tokens=9).key_params() == judge(judge="tree").key_params()
+    assert judge(max_new_tokens=9).key_params() != judge().key_params()
     assert Revise(of="judge", success=0.5).key_params() == Revise(of="judge").key_params()
     for option in ({"mask_bad": False}, {"signal": "{action}"}, {"drop_inside": True}, {"max_good": 1}):
         assert Revise(of="judge", **option).key_params() != Revise(of="judge").key_params()
@@ -161,7 +175,6 @@ def test_dialogues_by_data() -> None:
     }
     # Both bad paths of the first tree go wrong at the same step: one revision.
     assert origins(made["agent_r"].rows) == {"good": 2, "revision": 3, "own": 0}
-    assert made["agent_r"].counts["dropped_duplicate"] == 1
     assert origins(made["optimal_only"].rows) == {"good": 2, "revision": 0, "own": 0}
     assert origins(made["rft"].rows) == {"good": 0, "revision": 0, "own": 3}
     metrics = made["agent_r"].metrics

@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from itercli.papers.agent_r.pairs import Pair, PairRule, paths, reaches
-from itercli.papers.agent_r.verdicts import SLOTS, WORDING, WORDS, Word, intercepted, question, read
+from itercli.papers.agent_r.hindsight import Hindsight
+from itercli.papers.agent_r.pairs import Pair, PairRule
+from itercli.papers.agent_r.verdicts import SLOTS, WORDING, WORDS, Word, question, read
 from itercli.records import Call, Tree
 from itercli.registry import register
 from itercli.stages.base import Link, ModelLink, StageContext
+from itercli.stages.drawing import PARAMS
 from itercli.stages.jobs import Ask, JobStage, Reject, Steps
 
 
@@ -58,7 +60,7 @@ class Judge(PairRule, JobStage):
 
     def key_params(self) -> dict[str, Any]:
         params = super().key_params()
-        unused = () if self.judge == "actor" else ("sampler", "wording", "unreadable", "temperature")
+        unused = () if self.judge == "actor" else ("sampler", "wording", "unreadable", *PARAMS)
         for field in ("of", "role", *unused):
             del params[field]
         return params
@@ -78,10 +80,13 @@ class Judge(PairRule, JobStage):
         rows: dict[str, Tree] = {}
         chosen: dict[str, list[Pair]] = {}
         for name, tree in trees.items():
-            chosen[name], found = self.pairs(tree, alpha, ctx.seed)
+            search = Hindsight(tree, alpha) if self.judge == "tree" else None
+            chosen[name], found = self.pairs(tree, alpha, ctx.seed, search.splice if search else None)
+            known = (
+                {n: said for pair in chosen[name] for n, said in search.verdicts(pair.bad)} if search else {}
+            )
             counts += found
             counts["trees_without_pairs"] += not chosen[name]
-            known = _by_search(tree, chosen[name], alpha) if self.judge == "tree" else {}
             rows[name] = _judged(tree, chosen[name], alpha, known)
         if self.judge == "actor":
             jobs = {
@@ -133,32 +138,6 @@ class Judge(PairRule, JobStage):
         if call.finish == "error":  # no answer (a path beyond the context, say) is no verdict at all
             counts_as = "uncertain"
         return {"verdict": word, "reason": reason, "bad": counts_as == "bad"}
-
-
-def _by_search(tree: Tree, pairs: Iterable[Pair], alpha: float) -> dict[int, dict[str, Any]]:
-    """Verdicts of the search: a good step leaves fewer steps to the nearest good end below it.
-
-    Intercepted actions do nothing, so they do no harm either.
-    """
-    left: dict[int, int] = {}  # node -> steps to the nearest good end below it
-    for path in paths(tree):
-        if reaches(path.score, alpha):
-            for n, node in enumerate((0, *path.nodes)):
-                steps = len(path.nodes) - n
-                left[node] = min(steps, left.get(node, steps))
-    known: dict[int, dict[str, Any]] = {}
-    for pair in pairs:
-        before = left[0]
-        for node in pair.bad.nodes:
-            after = left.get(node, before)
-            turn = tree.nodes[node].turn
-            bad = after >= before and not (turn and intercepted(turn))
-            known[node] = {"verdict": "good" if after < before else "bad" if bad else "uncertain"}
-            known[node] |= {"reason": "", "bad": bad}
-            before = after
-            if bad:
-                break
-    return known
 
 
 def _judged(tree: Tree, pairs: Iterable[Pair], alpha: float, known: Mapping[int, dict[str, Any]]) -> Tree:

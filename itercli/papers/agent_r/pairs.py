@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Literal
@@ -78,12 +79,18 @@ class PairRule(BaseModel):
         """Alpha of an iteration (from 1)."""
         return self.alpha[min(max(iteration, 1), len(self.alpha)) - 1]
 
-    def pairs(self, tree: Tree, alpha: float, seed: int) -> tuple[list[Pair], Counter[str]]:
+    def pairs(
+        self, tree: Tree, alpha: float, seed: int, same: Callable[[Pair], Hashable] | None = None
+    ) -> tuple[list[Pair], Counter[str]]:
         """Pairs of a tree by the ids of their leaves, and why others are none.
+
+        Args:
+            same: Of pairs for which it gives equal values one is kept, so that the cap is not spent on
+                what is the same in the end.
 
         Returns:
             The pairs, and counts: "pairs", "dropped_not_good_enough" (alpha), "dropped_too_close"
-            (beta), "dropped_over_cap".
+            (beta), "dropped_same", "dropped_over_cap".
         """
         found: list[Pair] = []
         counts: Counter[str] = Counter()
@@ -97,6 +104,10 @@ class PairRule(BaseModel):
                 counts["dropped_too_close"] += 1
             else:
                 found.append(Pair(good, bad))
+        if same is not None:
+            distinct = list({same(pair): pair for pair in reversed(found)}.values())[::-1]
+            counts["dropped_same"] = len(found) - len(distinct)
+            found = distinct
         if self.max_pairs is not None and len(found) > self.max_pairs:
             counts["dropped_over_cap"] = len(found) - self.max_pairs
             random.Random(seed_for(seed, "pairs", *tree.key)).shuffle(found)
