@@ -48,6 +48,8 @@ class AgentGymTasks(Source):
         numbers: list[Any] = []
         for entry in given if isinstance(given, list | tuple) else [given]:
             ends = RANGE.fullmatch(entry) if isinstance(entry, str) else None
+            if ends and int(ends[1]) > int(ends[2]):
+                raise ValueError(f"the range {entry} is empty; write it as {ends[2]}-{ends[1]}")
             numbers += range(int(ends[1]), int(ends[2]) + 1) if ends else [entry]
         return numbers
 

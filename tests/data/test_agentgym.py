@@ -18,6 +18,8 @@ def test_numbers_and_ranges() -> None:
     assert tasks(kind="webshop", ids=[9, "3-5", 0]) == [{"id": n} for n in (9, 3, 4, 5, 0)]
     one, same = AgentGymTasks(kind="webshop", ids="2-4"), AgentGymTasks(kind="webshop", ids=(2, 3, 4))
     assert one.key_params() == same.key_params()
+    with pytest.raises(ValidationError, match="the range 9-3 is empty; write it as 3-9"):
+        AgentGymTasks.model_validate({"kind": "webshop", "ids": [1, "9-3"]})
     for wrong in ("4-2", [], [-1], ["a-b"]):
         with pytest.raises(ValidationError):
             AgentGymTasks(kind="webshop", ids=wrong)
