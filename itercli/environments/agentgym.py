@@ -130,12 +130,14 @@ class AgentGym(Environment):
     def valid_actions(self) -> list[str] | None:
         if self._protocol.actions is None:
             return None
-        reply = self._client.get("available_actions", {self._protocol.handle: self._handle})
+        reply = self._client.get("available_actions", self._named())
         return self._read("available_actions", reply, self._protocol.actions)
 
     def close(self) -> None:
-        # Older WebShop servers have no such address and keep the environment; there is no other way.
-        self._client.tell("close", {self._protocol.handle: self._handle})
+        if self._known():
+            self._client.owners.pop(self._handle, None)
+            # Older WebShop servers have no such address and keep the environment; there is no other way.
+            self._client.tell("close", {self._protocol.handle: self._handle})
 
     def _create(self) -> int:
         from itercli.environments.agentgym_client import ServerFailed
@@ -144,10 +146,27 @@ class AgentGym(Environment):
             reply = self._client.post("create", {}, again=True)
         except EnvironmentFailed as error:
             raise ServerFailed(f"the server makes no environments: {error}") from error
-        return self._read("create", reply, self._protocol.created)
+        handle = self._read("create", reply, self._protocol.created)
+        if handle in self._client.owners:  # given twice: the server was restarted
+            self._client.owners.clear()
+        self._client.owners[handle] = self
+        return handle
+
+    def _known(self) -> bool:
+        return self._client.owners.get(self._handle) is self
+
+    def _named(self) -> dict[str, int]:
+        """What names it in a call.
+
+        Raises:
+            EnvironmentDied: The server was restarted, so the handle may be another's.
+        """
+        if not self._known():
+            raise EnvironmentDied(f"{self._client.url} has forgotten environment {self._handle}")
+        return {self._protocol.handle: self._handle}
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._client.post(path, {self._protocol.handle: self._handle, **body})
+        return self._client.post(path, self._named() | body)
 
     def _same_task(self, task: Task, reply: Any) -> None:
         """Check that number and name mean one task.

@@ -36,10 +36,15 @@ class Client:
         timeout: Seconds without an answer after which a call has failed.
         retries: Further tries of a call that was turned away or not sent.
         backoff: First pause in seconds, and the longest.
+
+    Attributes:
+        owners: Whose each handle is. Empties when the server turns out to have forgotten one: restarted, it
+            gives the same numbers again, and an old handle may be another environment's.
     """
 
     def __init__(self, url: str, timeout: float, retries: int, backoff: tuple[float, float]) -> None:
         self.url, self._retries, self._backoff = url.rstrip("/"), retries, backoff
+        self.owners: dict[int, object] = {}
         self._http = httpx.Client(
             base_url=f"{self.url}/",
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
@@ -109,6 +114,8 @@ class Client:
         if reply is None:
             raise ServerFailed(f"{what}. No AgentGym server says that; check the environment's `url`")
         if (said := error_in(reply)) is not None:
-            forgotten = FORGOTTEN.search(said)
-            raise (EnvironmentDied if forgotten else EnvironmentFailed)(f"{self.url}/{path}: {said}")
+            if FORGOTTEN.search(said):
+                self.owners.clear()
+                raise EnvironmentDied(f"{self.url}/{path}: {said}")
+            raise EnvironmentFailed(f"{self.url}/{path}: {said}")
         return reply

@@ -112,7 +112,7 @@ class Server:
         self.kind = kind
         self.handle = "env_idx" if kind == "webshop" else "id"
         self.live: dict[int, Any] = {}
-        self.made = 100
+        self.made = 0
         self.paths: list[str] = []
         self.counts: Counter[str] = Counter()
         self.fault: Callable[[str, int], Fault | None] = lambda path, before: None
@@ -121,8 +121,9 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Listen again on the same port, with no memory of what was before."""
+        """Listen again on the same port, with no memory of what was before: numbers come again, too."""
         self.live.clear()
+        self.made = 0
         self.http = self._listen(self.port)
 
     def stop(self) -> None:
@@ -179,9 +180,9 @@ class Server:
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         if path == "/create":
-            self.made += 1
-            self.live[self.made] = GAMES[self.kind]()
-            return self.made if self.kind == "webshop" else {"id": self.made}
+            handle, self.made = self.made, self.made + 1
+            self.live[handle] = GAMES[self.kind]()
+            return handle if self.kind == "webshop" else {"id": handle}
         if path not in ("/reset", "/step", "/close")[: 2 if self.kind == "webshop" else 3]:
             raise NotThere(404)
         if self.handle not in body:

@@ -123,6 +123,28 @@ def test_a_server_that_restarts_is_waited_for(start: Start) -> None:
     assert worlds.play("t", TASK, ["open door", "wait"]) == Step("wait.", 0.0, 0.25)
 
 
+@pytest.mark.parametrize("kind", ["textcraft", "webshop"])
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_after_a_restart_no_episode_goes_on_in_another_ones_environment(
+    start: Start, kind: str, first: str
+) -> None:
+    server, worlds = start(kind, instances=3)
+    way = {"textcraft": [*LOGS, CRAFT], "webshop": ["search[x]", "click[b01]", "click[buy now]"]}[kind]
+    worlds.play("a", TASK, way[:1])
+    worlds.play("b", TASK, way[:1])
+    server.stop()
+    server.start()
+    # Noticed by what the server does not know any more, or by a handle that it gives again: a's.
+    taker = {"old": "b", "new": "c"}[first]
+    worlds.play(taker, TASK, way[:2])
+    # One move behind: in the other's environment these would be the winning ones, or lost there.
+    assert not worlds.play("a", TASK, [way[0], way[2]]).done
+    assert worlds.play(taker, TASK, way).score == 1.0
+    assert worlds.play("b", TASK, way[:2]) == worlds.play("d", TASK, way[:2])
+    worlds.close()
+    assert len(server.live) == (0 if kind == "textcraft" else server.made)
+
+
 @pytest.mark.parametrize("fault", ["drop", 0.6, 500])
 def test_a_step_without_an_answer_is_not_done_twice(start: Start, fault: Any) -> None:
     server, worlds = start("textcraft", timeout_s=0.3)
@@ -131,7 +153,7 @@ def test_a_step_without_an_answer_is_not_done_twice(start: Start, fault: Any) ->
     assert worlds.play("t", TASK, LOGS[:1]).observation == "Got 1 logs"
     # One log is not enough, so a second one that came by itself would show.
     assert worlds.play("t", TASK, [*LOGS[:1], CRAFT]).observation.startswith("Could not")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     assert worlds.counts["deaths"] == 1
 
 
@@ -155,7 +177,7 @@ def test_without_a_server_the_stage_stops(start: Start) -> None:
 
 def test_another_kind_of_server_is_recognised(start: Start) -> None:
     server, _ = start("textcraft")
-    with pytest.raises(ServerFailed, match=r"/create answered {'id': 101}.*check the environment's `kind`"):
+    with pytest.raises(ServerFailed, match=r"/create answered {'id': 0}.*check the environment's `kind`"):
         Worlds(AgentGymSpec(kind="webshop", url=server.url)).prepare()
     with pytest.raises(ServerFailed, match="/v1/create answered HTTP 404"):
         Worlds(AgentGymSpec(kind="textcraft", url=f"{server.url}/v1")).prepare()
