@@ -11,33 +11,14 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as Late
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from itercli.environments.base import (
-    Environment,
-    EnvironmentDied,
-    EnvironmentFailed,
-    EnvironmentSpec,
-    Step,
-    Task,
-)  # fmt: skip
+from itercli.environments.base import EnvironmentDied, EnvironmentFailed, EnvironmentSpec, Step, Task
+from itercli.environments.live import Live, TooLate
 
 T = TypeVar("T")
 REVIVALS = 2  # a state that kills the environment each time is the task's fault
-
-
-@dataclass
-class _Live:
-    """An environment with the state that it is in."""
-
-    world: Environment
-    task: str = ""
-    actions: tuple[str, ...] = ()
-    score: float = 0.0
-    thread: ThreadPoolExecutor | None = None
 
 
 @dataclass
@@ -51,7 +32,7 @@ class Worlds:
 
     spec: EnvironmentSpec
     counts: Counter[str] = field(default_factory=Counter)
-    _live: list[_Live] = field(default_factory=list)  # least recently used first
+    _live: list[Live] = field(default_factory=list)  # least recently used first
     _snapshots: OrderedDict[tuple[str, tuple[str, ...]], tuple[Any, float]] = field(
         default_factory=OrderedDict
     )
@@ -64,7 +45,7 @@ class Worlds:
             EnvironmentFailed: None can be built here.
         """
         if not self._live:
-            self._live.append(self._new())
+            self._live.append(Live(self.spec))
 
     def open(self, task_id: str, task: Task) -> str:
         """The task's first observation."""
@@ -108,7 +89,7 @@ class Worlds:
         self._live.clear()
         self.spec.shut_down()
 
-    def _at(self, task_id: str, task: Task, path: tuple[str, ...]) -> _Live:
+    def _at(self, task_id: str, task: Task, path: tuple[str, ...]) -> Live:
         """A live environment in the state that `path` leads to."""
         live = self._take(task_id, path)
         if (live.task, live.actions) == (task_id, path):
@@ -128,8 +109,10 @@ class Worlds:
             self.counts["replayed"] += 1
         return live
 
-    def _take(self, task_id: str, path: tuple[str, ...]) -> _Live:
+    def _take(self, task_id: str, path: tuple[str, ...]) -> Live:
         """The environment in that state, else one with its task, a free one, a new one, the oldest."""
+        for dead in [x for x in self._live if not x.world.alive()]:  # one death may be that of several
+            self._die(dead)
         exact = (n for n, x in enumerate(self._live) if (x.task, x.actions) == (task_id, path))
         same = (n for n, x in enumerate(self._live) if x.task == task_id)
         found = next(exact, None)
@@ -138,16 +121,13 @@ class Worlds:
         if found is None:
             found = next((n for n, x in enumerate(self._live) if not x.task), None)
         if found is None and len(self._live) < self.spec.instances:
-            live = self._new()
+            live = Live(self.spec)
         else:
             live = self._live.pop(0 if found is None else found)
         self._live.append(live)
         return live
 
-    def _new(self) -> _Live:
-        return _Live(self.spec.build(), thread=ThreadPoolExecutor(1) if self.spec.step_seconds else None)
-
-    def _reset(self, live: _Live, task_id: str, task: Task) -> str:
+    def _reset(self, live: Live, task_id: str, task: Task) -> str:
         live.task, live.actions, live.score = "", (), 0.0  # not in a known state while it resets
         self.counts["resets"] += 1
         observation = self._call(live, lambda: live.world.reset(task))
@@ -155,37 +135,37 @@ class Worlds:
         self._remember(live)
         return observation
 
-    def _step(self, live: _Live, action: str) -> Step:
+    def _step(self, live: Live, action: str) -> Step:
         task_id, path = live.task, live.actions
         live.task = ""
         self.counts["steps"] += 1
-        step = self._call(live, lambda: live.world.step(action))
+        step = self._guard(live, lambda: live.step(action))
         live.score = step.score
         if not step.done:  # else the state is of no use to anyone
             live.task, live.actions = task_id, (*path, action)
             self._remember(live)
         return step
 
-    def _remember(self, live: _Live) -> None:
+    def _remember(self, live: Live) -> None:
         state = self._call(live, live.world.snapshot)
         if state is not None:
             self._snapshots[live.task, live.actions] = (state, live.score)
             while len(self._snapshots) > self.snapshots:
                 self._snapshots.popitem(last=False)
 
-    def _call(self, live: _Live, act: Callable[[], T]) -> T:
-        """Do something with an environment, within its time; one that is late is given up."""
+    def _call(self, live: Live, act: Callable[[], T]) -> T:
+        return self._guard(live, lambda: live.call(act))
+
+    def _guard(self, live: Live, act: Callable[[], T]) -> T:
+        """Do something with an environment; one that is late or dies is given up."""
         try:
-            if live.thread is None:
-                return act()
-            return live.thread.submit(act).result(self.spec.step_seconds)
-        except Late:
+            return act()
+        except TooLate:
             self.counts["timeouts"] += 1
             self._drop(live)
-            raise EnvironmentFailed(f"no answer within {self.spec.step_seconds} s") from None
+            raise
         except EnvironmentDied:
-            self.counts["deaths"] += 1
-            self._drop(live)
+            self._die(live)
             raise
 
     def _surviving(self, act: Callable[[], T]) -> T:
@@ -198,15 +178,17 @@ class Worlds:
                     raise
         raise AssertionError
 
-    def _drop(self, live: _Live) -> None:
+    def _die(self, live: Live) -> None:
+        self.counts["deaths"] += 1
+        self._drop(live)
+
+    def _drop(self, live: Live) -> None:
         if live in self._live:
             self._live.remove(live)
         self._end(live)
 
-    def _end(self, live: _Live) -> None:
-        if live.thread is not None:
-            live.thread.shutdown(wait=False, cancel_futures=True)
+    def _end(self, live: Live) -> None:
         try:
-            live.world.close()
+            live.end()
         except Exception:  # it is on its way out: whatever it says changes nothing
             self.counts["unclean"] += 1

@@ -149,6 +149,11 @@ class Simulator:
         self._jvm, self._busy, self.objects = jvm, False, 0
         self._java = jvm.ask(self, lambda names: names.scienceworld.runtime.pythonapi.PythonInterface())
 
+    @property
+    def alive(self) -> bool:
+        """Whether its JVM runs."""
+        return self._jvm.alive
+
     def call(self, method: str, *args: str | int | bool) -> Any:
         """Call a method; see `Jvm.ask` for what it raises."""
         self._busy = True

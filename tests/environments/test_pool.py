@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from typing import Any
 
 import pytest
 from pydantic import PrivateAttr
 
-from itercli.environments.base import Environment, EnvironmentDied, EnvironmentSpec, Step, Task
+from itercli.environments.base import (
+    Environment,
+    EnvironmentDied,
+    EnvironmentFailed,
+    EnvironmentSpec,
+    Step,
+    Task,
+)
 from itercli.environments.pool import Worlds
+from itercli.registry import register
 
 
 class Adder(Environment):
-    """Actions are numbers; the score is their sum in tenths; 'die' and 'hang' do just that."""
+    """Actions are numbers; the score is their sum in tenths; 'die' and 'hang' do just that, others fail."""
 
     def __init__(self, snapshots: bool) -> None:
         self.total, self.snapshots, self.hanging = 0, snapshots, threading.Event()
@@ -43,6 +53,7 @@ class Adder(Environment):
         self.hanging.set()
 
 
+@register("environment", "test.adder")
 class AdderSpec(EnvironmentSpec):
     with_snapshots: bool = False
     _built: list[Adder] = PrivateAttr(default_factory=list)
@@ -119,6 +130,104 @@ def test_one_that_dies_is_replaced_and_a_deadly_action_ends_the_episode() -> Non
     assert ended.info == {"error": "gone"}
     assert worlds.counts["deaths"] == 3
     assert worlds.play("a", TASK, ["1", "2"]).observation == "at 3"
+
+
+class Machine:
+    """What several environments need."""
+
+    runs = True
+
+
+class Tenant(Adder):
+    """Lives on a machine; `asks`: says beforehand when that is gone."""
+
+    def __init__(self, machine: Machine, asks: bool) -> None:
+        super().__init__(snapshots=False)
+        self.machine, self.asks = machine, asks
+
+    def reset(self, task: Task) -> str:
+        self.check()
+        return super().reset(task)
+
+    def step(self, action: str) -> Step:
+        self.check()
+        return super().step(action)
+
+    def check(self) -> None:
+        if not self.machine.runs:
+            raise EnvironmentDied("the machine is gone")
+
+    def alive(self) -> bool:
+        return self.machine.runs or not self.asks
+
+
+class TenantSpec(EnvironmentSpec):
+    asks: bool = True
+    _machine: Machine = PrivateAttr(default_factory=Machine)
+
+    def build(self) -> Environment:
+        if not self._machine.runs:
+            self._machine = Machine()
+        return Tenant(self._machine, self.asks)
+
+
+@pytest.mark.parametrize("free", range(6))
+def test_one_death_takes_all_that_share_it_along(free: int) -> None:
+    spec = TenantSpec()
+    worlds = Worlds(spec)
+    names = [f"t{n}" for n in range(free)]
+    for name in ["a", "b", *names]:
+        worlds.play(name, TASK, ["1"])
+    for name in names:
+        worlds.play(name, TASK, ["1", "9"])  # over
+    spec._machine.runs = False
+    assert worlds.play("a", TASK, ["1", "2"]) == Step("at 3", score=0.3)
+    assert worlds.play("b", TASK, ["1", "2"]) == Step("at 3", score=0.3)
+    assert worlds.counts["deaths"] == 2 + free
+
+
+@pytest.mark.parametrize("seconds", [None, 5.0])
+def test_whatever_a_plug_in_raises_ends_the_episode_alone(seconds: float | None) -> None:
+    worlds = Worlds(AdderSpec(instances=1, step_seconds=seconds))
+    ended = worlds.play("a", TASK, ["1", "x"])
+    assert ended.done
+    assert ended.info["error"].startswith("environment test.adder: ValueError: invalid literal")
+    with pytest.raises(EnvironmentFailed, match=r"test\.adder: AttributeError: 'str'"):
+        worlds.open("b", "no task")  # type: ignore[arg-type]
+    assert worlds.play("a", TASK, ["1", "2"]).observation == "at 3"
+
+
+@pytest.mark.parametrize("score", [100.0, 1.01, math.nan, math.inf, "1"])
+def test_a_score_that_is_none_ends_the_episode(score: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Adder, "step", lambda self, action: Step("ok", score=score))
+    ended = Worlds(AdderSpec()).play("a", TASK, ["1"])
+    assert (ended.done, ended.score) == (True, 0.0)
+    wanted = "must be real number" if score == "1" else f"score {score} after '1'; scores are in [0, 1]"
+    assert "test.adder" in ended.info["error"]
+    assert wanted in ended.info["error"]
+
+
+@pytest.mark.parametrize("score", [1 + 1e-12, -1.0])
+def test_rounded_and_negative_scores_pass(score: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Adder, "step", lambda self, action: Step("ok", score=score))
+    assert Worlds(AdderSpec()).play("a", TASK, ["1"]) == Step("ok", score=score)
+
+
+def test_step_seconds_are_for_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(answer: Any) -> Any:
+        time.sleep(0.3)
+        return answer
+
+    monkeypatch.setattr(Adder, "reset", lambda self, task: late("ready"))
+    monkeypatch.setattr(Adder, "valid_actions", lambda self: late(["1"]))
+    monkeypatch.setattr(Adder, "step", lambda self, action: Step("ok"))
+    worlds = Worlds(AdderSpec(step_seconds=0.2))
+    assert worlds.open("a", TASK) == "ready"
+    assert worlds.valid_actions("a", TASK, ["1"]) == ["1"]
+    monkeypatch.setattr("itercli.environments.live.OTHER_SECONDS", 0.15)
+    with pytest.raises(EnvironmentFailed, match=r"no answer within 0\.15 s"):
+        worlds.open("a", TASK)
+    assert worlds.counts["timeouts"] == 1
 
 
 @pytest.mark.parametrize("snapshots", [False, True])
