@@ -215,17 +215,17 @@ def test_rounded_and_negative_scores_pass(score: float, monkeypatch: pytest.Monk
 
 def test_step_seconds_are_for_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(answer: Any) -> Any:
-        time.sleep(0.3)
+        time.sleep(0.7)
         return answer
 
     monkeypatch.setattr(Adder, "reset", lambda self, task: late("ready"))
     monkeypatch.setattr(Adder, "valid_actions", lambda self: late(["1"]))
     monkeypatch.setattr(Adder, "step", lambda self, action: Step("ok"))
-    worlds = Worlds(AdderSpec(step_seconds=0.2))
+    worlds = Worlds(AdderSpec(step_seconds=0.5))
     assert worlds.open("a", TASK) == "ready"
     assert worlds.valid_actions("a", TASK, ["1"]) == ["1"]
-    monkeypatch.setattr("itercli.environments.live.OTHER_SECONDS", 0.15)
-    with pytest.raises(EnvironmentFailed, match=r"no answer within 0\.15 s"):
+    monkeypatch.setattr("itercli.environments.live.OTHER_SECONDS", 0.6)
+    with pytest.raises(EnvironmentFailed, match=r"no answer within 0\.6 s"):
         worlds.open("a", TASK)
     assert worlds.counts["timeouts"] == 1
 

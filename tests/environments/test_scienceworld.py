@@ -109,7 +109,7 @@ def test_simulators_of_one_jvm_are_independent(spec: ScienceWorldSpec) -> None:
 @needs_java
 @pytest.mark.slow
 def test_a_killed_jvm_loses_nothing() -> None:
-    spec = ScienceWorldSpec(heap_mb=256, instances=2)
+    spec = ScienceWorldSpec(heap_mb=256, instances=4)
     worlds = Worlds(spec)
     tasks = {"a": FREEZE, "b": PLANT}
     try:
@@ -119,10 +119,14 @@ def test_a_killed_jvm_loses_nothing() -> None:
         for n in range(1, 12):
             for i in tasks:
                 if (i, n) == ("b", 6):
+                    for over in ("c", "d"):  # the other two, free when the JVM ends
+                        worlds.open(over, FREEZE)
+                    for over in ("c", "d"):
+                        assert worlds.play(over, FREEZE, ["focus on agent"]).done
                     os.kill(spec.jvm().pid, signal.SIGKILL)
                 again[i, n] = worlds.play(i, tasks[i], WALK[:n])
         assert spec.jvm().pid != pid
-        assert worlds.counts["deaths"] == 2  # both of its simulators
+        assert worlds.counts["deaths"] == 4  # all of its simulators
         assert again == undisturbed
     finally:
         worlds.close()
