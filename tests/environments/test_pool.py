@@ -139,11 +139,11 @@ class Machine:
 
 
 class Tenant(Adder):
-    """Lives on a machine; `asks`: says beforehand when that is gone."""
+    """Lives on a machine."""
 
-    def __init__(self, machine: Machine, asks: bool) -> None:
+    def __init__(self, machine: Machine) -> None:
         super().__init__(snapshots=False)
-        self.machine, self.asks = machine, asks
+        self.machine = machine
 
     def reset(self, task: Task) -> str:
         self.check()
@@ -158,17 +158,16 @@ class Tenant(Adder):
             raise EnvironmentDied("the machine is gone")
 
     def alive(self) -> bool:
-        return self.machine.runs or not self.asks
+        return self.machine.runs
 
 
 class TenantSpec(EnvironmentSpec):
-    asks: bool = True
     _machine: Machine = PrivateAttr(default_factory=Machine)
 
     def build(self) -> Environment:
         if not self._machine.runs:
             self._machine = Machine()
-        return Tenant(self._machine, self.asks)
+        return Tenant(self._machine)
 
 
 @pytest.mark.parametrize("free", range(6))
