@@ -99,7 +99,7 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--set", nargs="*", default=[], help="further overrides for all runs")
     args = parser.parse_args()
-    size = [f"iterations={args.iterations}", f"training.max_steps={args.steps}"]
+    size = [f"iterations={args.iterations}", f"training.max_steps={args.steps}", "data.train.limit=140"]
     plan = {
         name_of(arm, seed): ["recipe=agent_r", f"seed={seed}", *size, *ARMS[arm], *args.set]
         for seed in range(args.seeds)
