@@ -30,6 +30,8 @@ ARMS = {
     # What the games in other books do by themselves: one in twenty dialogues is of the searched tasks.
     "general games": ["loop.revise.data=optimal_only", "loop.mix.share=0.05"],
 }
+# More than the recipe, which is to end within minutes.
+SIZE = ["data.train.limit=140", "before.bad_starts.per_task=3"]
 # Stage with the metrics -> stage with the episodes.
 MEASURED = {"evaluate": "rollout", "recovery": "recover"}
 
@@ -99,7 +101,7 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--set", nargs="*", default=[], help="further overrides for all runs")
     args = parser.parse_args()
-    size = [f"iterations={args.iterations}", f"training.max_steps={args.steps}", "data.train.limit=140"]
+    size = [f"iterations={args.iterations}", f"training.max_steps={args.steps}", *SIZE]
     plan = {
         name_of(arm, seed): ["recipe=agent_r", f"seed={seed}", *size, *ARMS[arm], *args.set]
         for seed in range(args.seeds)
