@@ -309,8 +309,8 @@ def test_every_shipped_option_composes_and_validates(group: str, name: str, tmp_
     if group == "data":
         recipe = {
             "stories": "online_dpo", "prompts": "spin", "preferences": "spin",
-            "agent_r": "agent_r", "agent_r_webshop": "agent_r", "scienceworld": "agent_r", "textcraft": "agent_r",
-            "textcraft_small": "agent_r",
+            "agent_r": "agent_r", "agent_r_webshop": "agent_r", "scienceworld": "agent_r",
+            "textcraft": "agent_r", "textcraft_small": "agent_r",
         }.get(name, recipe)  # fmt: skip
     composed = compose_recipe([f"recipe={recipe}", f"{group}={name}", *needs.get((group, name), [])])
     check(composed.raw, base=Path.cwd(), locate=composed.locate)
