@@ -147,7 +147,8 @@ class EnvironmentSpec(Component):
     conversation: Conversation = Conversation()
     intercept: dict[str, str] = Field(
         default_factory=dict,
-        description="Actions that never reach the environment, each with the reply that it gets.",
+        description="Actions that never reach the environment, whatever their case and the marks "
+        "around them, each with the reply that it gets.",
     )
     instances: int = how(default=8, ge=1, description="Live environments at most.")
     step_seconds: float | None = how(
@@ -162,10 +163,6 @@ class EnvironmentSpec(Component):
         if isinstance(given, Mapping) and isinstance(default, Conversation):
             return {**dict(default), **given}
         return given
-
-    def reply_to(self, action: str) -> str | None:
-        """The reply to an action that is intercepted, None for others; case and marks don't count."""
-        return {_plain(a): reply for a, reply in self.intercept.items()}.get(_plain(action))
 
     @property
     def known_as(self) -> str:
@@ -195,7 +192,3 @@ class EnvironmentSpec(Component):
 def _bare(line: str) -> str:
     """A line without what Markdown puts around it."""
     return NUMBERING.sub("", line.strip().strip(MARKS)).lstrip(MARKS)
-
-
-def _plain(action: str) -> str:
-    return action.strip(" .!`'\"*").casefold()

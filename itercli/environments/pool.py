@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from itercli.environments.base import EnvironmentDied, EnvironmentFailed, EnvironmentSpec, Step, Task
@@ -62,8 +63,8 @@ class Worlds:
             task_id: Identifies the task among all.
         """
         before, action = tuple(actions[:-1]), actions[-1]
-        reply = self.spec.reply_to(action)
-        path = tuple(a for a in before if self.spec.reply_to(a) is None)
+        reply = self._reply(action)
+        path = tuple(a for a in before if self._reply(a) is None)
         try:
             if reply is not None:
                 live = self._surviving(lambda: self._at(task_id, task, path))
@@ -74,7 +75,7 @@ class Worlds:
 
     def valid_actions(self, task_id: str, task: Task, actions: Sequence[str]) -> list[str] | None:
         """What is possible after these actions."""
-        path = tuple(a for a in actions if self.spec.reply_to(a) is None)
+        path = tuple(a for a in actions if self._reply(a) is None)
 
         def ask() -> list[str] | None:
             live = self._at(task_id, task, path)
@@ -88,6 +89,14 @@ class Worlds:
             self._end(live)
         self._live.clear()
         self.spec.shut_down()
+
+    @cached_property
+    def _replies(self) -> dict[str, str]:
+        return {_plain(action): reply for action, reply in self.spec.intercept.items()}
+
+    def _reply(self, action: str) -> str | None:
+        """That of an intercepted action, None for others."""
+        return self._replies.get(_plain(action)) if self._replies else None
 
     def _at(self, task_id: str, task: Task, path: tuple[str, ...]) -> Live:
         """A live environment in the state that `path` leads to."""
@@ -192,3 +201,7 @@ class Worlds:
             live.end()
         except Exception:  # it is on its way out: whatever it says changes nothing
             self.counts["unclean"] += 1
+
+
+def _plain(action: str) -> str:
+    return action.strip(" .!`'\"*").casefold()

@@ -19,6 +19,10 @@ from itercli.records import Dialogue, Tree, Turn
 from itercli.registry import register
 from itercli.stages.base import Link, Stage, StageContext, StageError
 
+SPLICING = ("signal", "mask_bad", "drop_inside", "drop_ended")
+# By `data`; what is not used is no part of the key.
+UNUSED = {"agent_r": ("success",), "optimal_only": ("success", *SPLICING), "rft": SPLICING}
+
 
 @register("stage", "agent_r.revise")
 class Revise(Stage):
@@ -77,10 +81,7 @@ class Revise(Stage):
         del params["of"]
         if self.verify_splice == "none":
             del params["environment"]
-        unused = (
-            ("success",) if self.data == "agent_r" else ("signal", "mask_bad", "drop_inside", "drop_ended")
-        )
-        for name in unused if self.data != "optimal_only" else (*unused, "success"):
+        for name in UNUSED[self.data]:
             del params[name]
         return params
 
