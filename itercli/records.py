@@ -7,6 +7,7 @@ text (`itercli.engine.rows`), so a row read back equals the row written.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,8 +47,46 @@ class Prompt(Record):
     meta: dict[str, Any] = Field(default_factory=dict)
 
 
+# How a text ended: end of turn or stop string, token budget, an error.
+Finish = Literal["stop", "length", "error"]
+
+
+def text_digest(text: str) -> str:
+    """First 64 bits of the SHA-256 of a text, in hex."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class Generated(Record):
+    """The tokens that a sampler wrote a text in: what training is to raise, and not a second encoding.
+
+    They belong to one text under one vocabulary; both are named here, so that a text that somebody
+    has changed, or a model with other tokens, is encoded anew instead.
+
+    Attributes:
+        ids: Token ids in order. The token that ended the turn is the last one if it was sampled; a
+            stop string is not among them.
+        ended: Whether the last id is an end token.
+        text: `text_digest` of the text.
+        vocabulary: Digest of the tokenizer's vocabulary (`sampling.tokens.vocabulary`).
+        reencodes: Whether encoding the text behind its prompt gives these ids.
+        logprobs: Log-probability of each id in nats under the model itself, that is at temperature 1
+            and before top-k, top-p and penalties; None if the stage did not ask for them.
+    """
+
+    ids: list[int]
+    ended: bool
+    text: str
+    vocabulary: str
+    reencodes: bool = True
+    logprobs: list[float] | None = None
+
+    def of(self, text: str) -> bool:
+        """Whether these are the tokens of `text`."""
+        return self.text == text_digest(text)
+
+
 class Trajectory(Record):
-    """One completion that a policy drew for a prompt.
+    """One completion that a policy sampled for a prompt.
 
     Attributes:
         seed: The completion's own seed; with the same policy it draws the same text again.
@@ -55,16 +94,18 @@ class Trajectory(Record):
         tokens: Number of generated tokens, the end-of-turn token included.
         policy: Version of the role that drew it, for example "policy@2".
         meta: How it came about where one call was not all (drafts, steps, checks).
+        generated: Its tokens; None where the sampler does not tell, or several calls made the text.
     """
 
     prompt_id: str
     index: int
     seed: int
     completion: str
-    finish: Literal["stop", "length", "error"]
+    finish: Finish
     tokens: int
     policy: str
     meta: dict[str, Any] = Field(default_factory=dict)
+    generated: Generated | None = None
 
 
 class Call(Trajectory):
@@ -89,6 +130,8 @@ class Score(Record):
         message: What the tool said, shortened; untrusted text.
         answer: What was extracted from the completion and judged.
         meta: Further measurements of the scorer.
+        finish: How the completion ended; None if nobody knows.
+        generated: The completion's tokens, as in `Trajectory`.
     """
 
     prompt_id: str
@@ -101,6 +144,8 @@ class Score(Record):
     message: str = ""
     answer: str = ""
     meta: dict[str, Any] = Field(default_factory=dict)
+    finish: Finish | None = None
+    generated: Generated | None = None
 
 
 class RankedExample(Record):
@@ -111,6 +156,8 @@ class RankedExample(Record):
         scores: One score per response, higher is better.
         target: Index of the response whose likelihood is raised, or None for ranking only.
         sources: Where each response came from ("reference" or a policy version).
+        finish: How each response ended; empty, or None for one, if nobody knows.
+        generated: The tokens of each response, as in `Trajectory`; empty, or None for one, if unknown.
     """
 
     prompt_id: str
@@ -119,6 +166,8 @@ class RankedExample(Record):
     scores: list[float]
     target: int | None
     sources: list[str] = Field(default_factory=list)
+    finish: list[Finish | None] = Field(default_factory=list)
+    generated: list[Generated | None] = Field(default_factory=list)
 
 
 class PreferencePair(Record):
@@ -137,6 +186,8 @@ class PreferencePair(Record):
         kept: Whether it is trained on; others stay here to be looked at.
         reason: Why it was kept or dropped.
         meta: Further facts (length difference, which scorer ...).
+        finish: How (chosen, rejected) ended; None if nobody knows.
+        generated: The tokens of (chosen, rejected), as in `Trajectory`.
     """
 
     prompt_id: str
@@ -155,6 +206,20 @@ class PreferencePair(Record):
     kept: bool = True
     reason: str = ""
     meta: dict[str, Any] = Field(default_factory=dict)
+    finish: tuple[Finish | None, Finish | None] = (None, None)
+    generated: tuple[Generated | None, Generated | None] = (None, None)
+
+    def swapped(self) -> PreferencePair:
+        """The pair with its label turned round: answers, sources and tokens change places, rewards stay."""
+        return self.model_copy(
+            update={
+                "chosen": self.rejected,
+                "rejected": self.chosen,
+                "sources": self.sources[::-1],
+                "finish": self.finish[::-1],
+                "generated": self.generated[::-1],
+            }
+        )
 
     @property
     def margin(self) -> float | None:
@@ -174,6 +239,8 @@ class Turn(Record):
         done: The environment ended the episode here.
         left_out: How many of the oldest turns the prompt of this one was without.
         loss: Whether training raises the likelihood of `text`.
+        finish: How `text` ended; None if nobody knows.
+        generated: The tokens of `text`, as in `Trajectory`.
         info: What else the environment said ("error", "disaster", the action it executed instead ...).
     """
 
@@ -185,6 +252,8 @@ class Turn(Record):
     done: bool = False
     left_out: int = 0
     loss: bool = True
+    finish: Finish | None = None
+    generated: Generated | None = None
     info: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -252,6 +321,8 @@ class Dialogue(Record):
         messages: The whole conversation.
         loss: One flag per message: whether its likelihood is raised; only the assistant's may be.
         origin: How it came about ("good", "revision", "general" ...).
+        finish: How each message ended; empty, or None for one, if nobody knows.
+        generated: The tokens of each message, as in `Trajectory`; empty, or None for one, if unknown.
     """
 
     prompt_id: str
@@ -260,6 +331,8 @@ class Dialogue(Record):
     loss: list[bool]
     origin: str = ""
     meta: dict[str, Any] = Field(default_factory=dict)
+    finish: list[Finish | None] = Field(default_factory=list)
+    generated: list[Generated | None] = Field(default_factory=list)
 
 
 SERVED = "served:"

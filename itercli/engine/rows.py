@@ -1,4 +1,4 @@
-"""Row artifacts as Parquet: one column per field, nested values as JSON text."""
+"""Row artifacts as Parquet: one column per field, token ids as lists of int32, nested values as JSON text."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from itercli.engine.files import explain_full_disk, sync_folder
-from itercli.records import Record
+from itercli.records import Generated, Record
 
 R = TypeVar("R", bound=Record)
 BATCH = 4096
 
 
 def _column(annotation: Any) -> str:
-    """Arrow type name of a field: a scalar, or "json"."""
+    """Arrow type name of a field: a scalar, tokens, or "json"."""
     if get_origin(annotation) in (Union, UnionType):
         inner = [a for a in get_args(annotation) if a is not type(None)]
         return _column(inner[0]) if len(inner) == 1 else "json"
     if get_origin(annotation) is Literal:
         return "string"
+    if annotation is Generated:
+        return "tokens"
+    if get_origin(annotation) in (list, tuple) and all(
+        a is Ellipsis or _column(a) == "tokens" for a in get_args(annotation)
+    ):
+        return "list of tokens"
     return {str: "string", int: "int64", float: "double", bool: "bool"}.get(annotation, "json")
 
 
@@ -36,7 +42,19 @@ def write_rows(path: Path, record: type[Record], rows: Iterable[Record]) -> int:
     import pyarrow.parquet as pq
 
     columns = {name: _column(info.annotation) for name, info in record.model_fields.items()}
+    tokens = pa.struct(
+        [
+            pa.field("ids", pa.list_(pa.int32())),
+            pa.field("ended", pa.bool_()),
+            pa.field("text", pa.string()),
+            pa.field("vocabulary", pa.string()),
+            pa.field("reencodes", pa.bool_()),
+            pa.field("logprobs", pa.list_(pa.float64())),
+        ]
+    )
     arrow = {
+        "tokens": tokens,
+        "list of tokens": pa.list_(tokens),
         "string": pa.string(),
         "int64": pa.int64(),
         "double": pa.float64(),

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from itercli.errors import IterError
-from itercli.records import Message, ModelRef
+from itercli.records import Finish, Generated, Message, ModelRef
 from itercli.registry import Component
 
 
@@ -33,6 +33,7 @@ class SamplingParams(BaseModel):
         repetition_penalty: Logits of tokens seen in prompt or completion are divided (if
             positive) or multiplied by it, as in CTRL (Keskar et al. 2019); 1 is off.
         stop: Strings that end the completion; they are not part of it.
+        logprobs: Keep each token's log-probability under the model itself, see `Generated.logprobs`.
         json_schema: The completion must be JSON that fits. vLLM and OpenAI-compatible servers
             enforce it while decoding; the transformers sampler does not: parse defensively.
     """
@@ -46,6 +47,7 @@ class SamplingParams(BaseModel):
     repetition_penalty: float = Field(1.0, gt=0)
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | None = None
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A finished completion. `text` is without special tokens and stop strings."""
+    """A finished completion.
+
+    Attributes:
+        text: Without the token that ended it and without stop strings; other special tokens that the
+            model wrote stand in it as their text.
+        tokens: Number of tokens sampled, the end token and those of a stop string included.
+        generated: The tokens of `text`; None where they aren't known.
+    """
 
     key: tuple[str, int]
     text: str
-    finish: Literal["stop", "length", "error"]
+    finish: Finish
     tokens: int
     meta: dict[str, Any] = field(default_factory=dict)
+    generated: Generated | None = None
 
 
 class Sampler(Protocol):

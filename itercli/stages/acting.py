@@ -93,7 +93,9 @@ class Scene:
 
 def turn_of(call: Call) -> Turn | None:
     """The turn that a finished call made; None if its prompt did not fit the model."""
-    return Turn(text=call.completion, **call.meta) if call.meta else None
+    if not call.meta:
+        return None
+    return Turn(text=call.completion, finish=call.finish, generated=call.generated, **call.meta)
 
 
 class ActingStage(Prompted, JobStage):

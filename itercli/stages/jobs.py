@@ -309,6 +309,7 @@ class _Runner(Generic[R]):
             policy=self.ctx.models[ask.model].version,
             step=ask.step,
             meta=ask.then(drawn) if ask.then else {},
+            generated=drawn.generated,
         )
         self.journal.append(call)
         self._count(call)

@@ -8,6 +8,7 @@ from typing import Literal
 from itercli.records import Prompt, Score, Trajectory
 from itercli.registry import register
 from itercli.stages.base import Link, StageContext
+from itercli.stages.carrying import carried
 from itercli.stages.jobs import GaveUp, Reject, Steps
 from itercli.stages.judging import JudgeStage, clean, instruction, prompts_of, question, trajectories
 from itercli.verifiers.rubrics import ANALYSIS, read_answer
@@ -75,14 +76,17 @@ class Judge(JudgeStage):
             return answered
         (ratings, analysis), tries = answered
         mean = sum(ratings.values()) / len(ratings)
-        return Score(
-            prompt_id=text.prompt_id,
-            index=text.index,
-            completion=text.completion,
-            policy=text.policy,
-            value=rubric.percent(ratings),
-            outcome="rated",
-            message=analysis,
-            answer=text.completion,
-            meta={**ratings, "mean": mean, "tries": tries, "judge": ctx.models["judge"].version},
+        return carried(
+            Score(
+                prompt_id=text.prompt_id,
+                index=text.index,
+                completion=text.completion,
+                policy=text.policy,
+                value=rubric.percent(ratings),
+                outcome="rated",
+                message=analysis,
+                answer=text.completion,
+                meta={**ratings, "mean": mean, "tries": tries, "judge": ctx.models["judge"].version},
+            ),
+            text,
         )

@@ -10,6 +10,7 @@ from pydantic import Field
 from itercli.records import Prompt, Score, Trajectory
 from itercli.registry import register
 from itercli.stages.base import Link, StageContext, StageError
+from itercli.stages.carrying import carried
 from itercli.stages.jobs import GaveUp, Reject, Steps
 from itercli.stages.judging import JudgeStage, clean, instruction, prompts_of, question, trajectories
 from itercli.verifiers.rubrics import ANALYSIS, Unreadable, answer_schema, read_answer
@@ -117,21 +118,24 @@ class JudgePairs(JudgeStage):
             analyses.append(analysis)
             tries += calls
         won, lost = verdicts == ["first", "second"], verdicts == ["second", "first"]
-        return Score(
-            prompt_id=text.prompt_id,
-            index=text.index,
-            completion=text.completion,
-            policy=text.policy,
-            value=1.0 if won else 0.0 if lost else 0.5,
-            outcome="win" if won else "loss" if lost else "tie",
-            message="\n\n".join(f"order {n}: {a}" for n, a in enumerate(analyses, 1)),
-            answer=text.completion,
-            meta={
-                "verdicts": verdicts,
-                "against": other.policy,
-                "tries": tries,
-                "judge": ctx.models["judge"].version,
-            },
+        return carried(
+            Score(
+                prompt_id=text.prompt_id,
+                index=text.index,
+                completion=text.completion,
+                policy=text.policy,
+                value=1.0 if won else 0.0 if lost else 0.5,
+                outcome="win" if won else "loss" if lost else "tie",
+                message="\n\n".join(f"order {n}: {a}" for n, a in enumerate(analyses, 1)),
+                answer=text.completion,
+                meta={
+                    "verdicts": verdicts,
+                    "against": other.policy,
+                    "tries": tries,
+                    "judge": ctx.models["judge"].version,
+                },
+            ),
+            text,
         )
 
 

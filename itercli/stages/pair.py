@@ -14,6 +14,7 @@ from itercli.recipe.seeds import seed_for
 from itercli.records import PreferencePair, Prompt, Score, Trajectory
 from itercli.registry import register
 from itercli.stages.base import Artifact, Link, Stage, StageContext
+from itercli.stages.carrying import Texts
 from itercli.stages.references import REFERENCE
 
 OWN = "reference_vs_own"
@@ -79,6 +80,7 @@ class Pair(Stage):
         prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}
         answers = _answers(ctx.inputs["of"], Trajectory if self.rule == OWN else Score)
         references = _answers(ctx.inputs.get("references", []), Score)
+        texts = Texts(row for found in (answers, references) for group in found.values() for row in group)
         counts: Counter[str] = Counter()
         rows: list[PreferencePair] = []
         for n, prompt in enumerate(prompts.values(), 1):
@@ -100,7 +102,7 @@ class Pair(Stage):
             counts["dropped: not drawn"] += len(made) - len(kept)
             counts["prompts without a pair"] += not kept
             for index, pair in enumerate(kept):
-                row = pair.model_copy(update={"index": index})
+                row = texts.into(pair.model_copy(update={"index": index}))
                 rows.append(self._noisy(row, ctx.seed) if self.noise else row)
         if self.noise:
             counts["labels swapped"] = sum(row.meta["flipped"] for row in rows)
@@ -121,10 +123,8 @@ class Pair(Stage):
         turn = -1 if flip else 1
         if pair.rewards is not None:
             meta["truth"] = list(pair.meta.get("scores", pair.rewards))[::turn]
-        update: dict[str, Any] = {"meta": meta}
-        if flip:
-            update |= {"chosen": pair.rejected, "rejected": pair.chosen, "sources": pair.sources[::-1]}
-        return pair.model_copy(update=update)
+        labelled = pair.swapped() if flip else pair
+        return labelled.model_copy(update={"meta": meta})
 
 
 def _answers(artifacts: Iterable[Artifact], record: type[Any]) -> dict[str, list[Any]]:

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from itercli.records import Prompt, Score, Trajectory
 from itercli.registry import register
 from itercli.stages.base import Link, StageContext, StageError
+from itercli.stages.carrying import carried
 from itercli.stages.classify import ModelStage, batches
 from itercli.training.base import Interrupted
 
@@ -118,13 +119,20 @@ class Prefer(ModelStage):
                 gaps = [abs(wins[i, j] - (1 - wins[j, i])) for j in others]
                 if t.key not in journal.done:
                     journal.append(
-                        Score(
-                            prompt_id=prompt_id,
-                            index=t.index,
-                            completion=t.completion,
-                            policy=t.policy,
-                            value=fmean(means),
-                            meta={"comparisons": len(others), "order_gap": fmean(gaps), "truncated": lost[i]},
+                        carried(
+                            Score(
+                                prompt_id=prompt_id,
+                                index=t.index,
+                                completion=t.completion,
+                                policy=t.policy,
+                                value=fmean(means),
+                                meta={
+                                    "comparisons": len(others),
+                                    "order_gap": fmean(gaps),
+                                    "truncated": lost[i],
+                                },
+                            ),
+                            t,
                         )
                     )
             ctx.progress(len(journal.done), total, "answers")

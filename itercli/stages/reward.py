@@ -11,6 +11,7 @@ from pydantic import Field
 from itercli.records import Prompt, Score, Trajectory
 from itercli.registry import register
 from itercli.stages.base import Link, StageContext, StageError
+from itercli.stages.carrying import carried
 from itercli.stages.classify import ClassifyStage, Key, batches
 from itercli.training.base import Interrupted
 
@@ -89,11 +90,14 @@ class RewardStage(ClassifyStage):
 
 
 def _row(drawn: Trajectory, encoded: Encoded, reward: float) -> Score:
-    return Score(
-        prompt_id=drawn.prompt_id,
-        index=drawn.index,
-        completion=drawn.completion,
-        policy=drawn.policy,
-        value=reward,
-        meta={"tokens": len(encoded.ids), "truncated": encoded.cut},
+    return carried(
+        Score(
+            prompt_id=drawn.prompt_id,
+            index=drawn.index,
+            completion=drawn.completion,
+            policy=drawn.policy,
+            value=reward,
+            meta={"tokens": len(encoded.ids), "truncated": encoded.cut},
+        ),
+        drawn,
     )

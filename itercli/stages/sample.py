@@ -75,6 +75,7 @@ class Sample(Prompted, DrawingStage):
                         finish=drawn.finish,
                         tokens=drawn.tokens,
                         policy=policy.version,
+                        generated=drawn.generated,
                     )
                 )
                 done += 1

@@ -13,6 +13,7 @@ from itercli.recipe.fields import Scorer
 from itercli.records import Prompt, Score, Trajectory
 from itercli.registry import how, register
 from itercli.stages.base import Link, Stage, StageContext
+from itercli.stages.carrying import carried
 from itercli.training.base import Interrupted
 
 
@@ -50,6 +51,10 @@ class ScoreStage(Stage):
         journal = ctx.journal(Score)
         workers = self.workers or os.cpu_count() or 1
         judge = self.scorer.open()
+
+        def judge_one(trajectory: Trajectory) -> Score:
+            return carried(judge.score(prompts[trajectory.prompt_id], trajectory), trajectory)
+
         judged = {r.key: r.completion for r in journal.rows()}  # type: ignore[attr-defined]
         # Rows whose completion was drawn again, differently, after its own journal was lost.
         replaced: dict[tuple[str, int], Score] = {}
@@ -81,7 +86,7 @@ class ScoreStage(Stage):
                         if ctx.stopping():
                             raise Interrupted
                         if trajectory is not None and judged.get(trajectory.key) != trajectory.completion:
-                            pending.add(pool.submit(judge.score, prompts[trajectory.prompt_id], trajectory))
+                            pending.add(pool.submit(judge_one, trajectory))
                         # A bounded queue: what is read ahead would be lost work on a stop.
                         collect(block=len(pending) >= 2 * workers)
                 while pending:

@@ -14,6 +14,7 @@ from itercli.recipe.fields import Selector
 from itercli.records import Prompt, Record, Score, Trajectory
 from itercli.registry import register
 from itercli.stages.base import ArtifactKind, Link, Stage, StageContext
+from itercli.stages.carrying import Texts
 from itercli.stages.prompts import inline
 from itercli.stages.selectors import Dropped
 
@@ -72,6 +73,7 @@ class Select(Stage):
             for prompt_id, group in groupby(found, key=lambda row: row.prompt_id):
                 rows.setdefault(prompt_id, []).extend(group)
         prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}
+        texts = Texts(row for group in rows.values() for row in group)
         dropped: Counter[str] = Counter()
 
         def groups() -> Iterator[tuple[Prompt, list[Any]]]:
@@ -84,6 +86,6 @@ class Select(Stage):
             if isinstance(item, Dropped):
                 dropped[item.reason] += 1
             else:
-                examples.append(item)
+                examples.append(texts.into(item))
         counts = {f"dropped: {reason}": n for reason, n in sorted(dropped.items())}
         ctx.finish_rows(self.selector.EXAMPLES, iter(examples), **counts)

@@ -10,7 +10,7 @@ from typing import Any
 from itercli.environments.window import dialogue as as_messages
 from itercli.papers.agent_r.pairs import Pair
 from itercli.papers.agent_r.verdicts import intercepted, went_wrong
-from itercli.records import Dialogue, Tree, Turn
+from itercli.records import Dialogue, Finish, Generated, Tree, Turn
 
 # The environment has to answer so as well: `intercept: {wait: ok.}` of its options.
 WAIT, REPLY = "wait", "ok."
@@ -115,13 +115,19 @@ class Draft:
         """
         opening = self.tree.opening
         loss = [False] * len(opening)
+        finish: list[Finish | None] = [None] * len(opening)
+        generated: list[Generated | None] = [None] * len(opening)
         for turn in self.turns:
             loss += [turn.loss, False]
+            finish += [turn.finish, None]
+            generated += [turn.generated, None]
         return Dialogue(
             prompt_id=self.tree.prompt_id,
             index=self.index,
             messages=[*opening, *as_messages(self.turns)][:-1],
             loss=loss[:-1],
+            finish=finish[:-1],
+            generated=generated[:-1],
             origin=self.origin,
             meta={
                 "environment": self.tree.meta.get("environment", ""),

@@ -176,6 +176,8 @@ class Limits(JobStage):
             scores=[1.0],
             target=0,
             sources=[drawn.policy],
+            finish=[drawn.finish],
+            generated=[drawn.generated],
         )
 
     def _possible(self, words: int) -> Iterator[tuple[LengthLimit, int, float]]:

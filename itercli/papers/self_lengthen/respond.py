@@ -62,6 +62,7 @@ class Respond(Prompted, JobStage):
                     tokens=call.tokens,
                     policy=call.policy,
                     meta={"tries": attempt},
+                    generated=call.generated,
                 )
             for name in failed:
                 reject(name)
