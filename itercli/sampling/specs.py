@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from itercli.engine.machine import settle_dtype
 from itercli.registry import how, register
 from itercli.sampling.base import Sampler, SamplerSpec
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "fast", "float32", "bfloat16", "float16"]
 
 
 @cache
@@ -56,7 +57,8 @@ class TransformersSpec(SamplerSpec):
     On CPU, in float32 and bfloat16, a completion's text does not depend on what else is in the batch.
 
     Attributes:
-        dtype: auto is float32 on CPU and bfloat16 on CUDA.
+        dtype: auto is float32 on CPU and bfloat16 on CUDA; fast is bfloat16 also on a CPU with
+            instructions for it (avx512_bf16, amx_bf16), where large models gain from it.
         adapter: How LoRA adapters act: merged into the weights (fast), attached beside them
             (small changes survive half precision), or auto: merged in float32, else attached.
         batch_size: Completions decoded at once; rounded up to a multiple of 8.
@@ -71,6 +73,12 @@ class TransformersSpec(SamplerSpec):
     threads: int = how(0, ge=0)
     prompt_cache: int = how(8, ge=1)
 
+    def resolve(self) -> SamplerSpec:
+        if self.dtype != "fast":
+            return self
+        cuda = self.device != "cpu" and cuda_device() is not None
+        return self.model_copy(update={"dtype": settle_dtype(self.dtype, cuda=cuda)})
+
     def build(self) -> Sampler:
         from itercli.sampling.transformers_sampler import TransformersSampler
 
@@ -84,7 +92,8 @@ class VllmSpec(SamplerSpec):
     Its numerics depend on the batch: seeds repeat the same batch, not every text on its own.
 
     Attributes:
-        dtype: auto is vLLM's choice: half precision even where the model's files are float32.
+        dtype: auto on CUDA is vLLM's choice: half precision even where the model's files are float32.
+            fast, and auto on a CPU, is bfloat16 where the hardware computes fast in it, else float32.
         adapter: merge saves merged weights and reloads them into the engine (fastest tokens);
             lora serves the adapter as such (fastest switch of large models, slower tokens).
         batch_size: Most sequences that run at once (vLLM's max_num_seqs).
@@ -107,6 +116,12 @@ class VllmSpec(SamplerSpec):
     max_lora_rank: int = how(64, ge=1)
     max_loras: int = how(2, ge=1)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = how("WARNING")
+
+    def resolve(self) -> SamplerSpec:
+        cuda = cuda_device() is not None
+        if self.dtype == "fast" or (self.dtype == "auto" and not cuda):
+            return self.model_copy(update={"dtype": settle_dtype("fast", cuda=cuda)})
+        return self
 
     def build(self) -> Sampler:
         from itercli.sampling.vllm_sampler import VllmSampler
@@ -195,12 +210,15 @@ class AutoSpec(SamplerSpec):
         size = {} if self.batch_size is None else {"batch_size": self.batch_size}
         found = cuda_device()
         if found and importable("vllm"):
-            return VllmSpec(dtype=self.dtype, **size), f"vllm: CUDA GPU ({found}) and vLLM is installed"
+            vllm = VllmSpec(dtype=self.dtype, **size).resolve()
+            return vllm, f"vllm: CUDA GPU ({found}) and vLLM is installed"
         if found:
             why = f"CUDA GPU ({found}) but vLLM is not installed (pip install 'itercli[vllm]')"
         else:
             why = "no CUDA GPU"
             if importable("vllm"):
                 why += "; sampler=vllm would use the CPU build, asked for by name only"
-        spec = TransformersSpec(dtype=self.dtype, threads=self.threads, **size)
+        spec = TransformersSpec(dtype=self.dtype, threads=self.threads, **size).resolve()
+        if self.dtype == "fast":
+            why += f"; in {getattr(spec, 'dtype', '')}, what computes fast here"
         return spec, f"transformers: {why}"

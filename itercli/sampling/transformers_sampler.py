@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from itercli.engine.machine import settle_dtype
 from itercli.records import ModelRef
 from itercli.sampling.base import Request, Sampled, SamplerError
 from itercli.sampling.decoder import Decoder
@@ -46,10 +47,7 @@ class TransformersSampler:
         if spec.device == "cuda" and not cuda:
             raise SamplerError("device=cuda, but torch finds no CUDA GPU; use device=auto or cpu")
         self.device = torch.device("cuda" if cuda and spec.device != "cpu" else "cpu")
-        if spec.dtype == "auto":
-            self.dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
-        else:
-            self.dtype = getattr(torch, spec.dtype)
+        self.dtype = getattr(torch, settle_dtype(spec.dtype, cuda=self.device.type == "cuda"))
         merge = spec.adapter == "merge" or (spec.adapter == "auto" and self.dtype == torch.float32)
         # Multiples of 8: smaller or odd batches make MKL treat rows differently with several threads.
         self.slots = -(-spec.batch_size // 8) * 8

@@ -69,7 +69,7 @@ class VllmSampler:
     """
 
     def __init__(self, spec: VllmSpec) -> None:
-        self.spec = spec
+        self.spec: VllmSpec = spec.resolve()  # type: ignore[assignment]
         _environment(spec)
         try:
             import vllm
@@ -205,6 +205,7 @@ class VllmSampler:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         spec = self.spec
+        dtype: Any = spec.dtype  # "fast" is settled; vLLM's type has no such word
         options: dict[str, Any] = {}
         on_cpu = self._vllm.platforms.current_platform.is_cpu()
         if on_cpu:
@@ -221,7 +222,7 @@ class VllmSampler:
             )
         arguments = EngineArgs(
             model=model.base,
-            dtype=spec.dtype,
+            dtype=dtype,
             max_num_seqs=spec.batch_size,
             gpu_memory_utilization=spec.gpu_memory_utilization,
             tensor_parallel_size=spec.tensor_parallel_size,

@@ -62,7 +62,7 @@ class TrainingSpec(Component):
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this L2 norm.")
     max_length: int = Field(1024, ge=8, description="Longest prompt + response in tokens.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 on CUDA, float32 on CPU (bf16 is ten times slower there)."
+        "auto", description="auto: bfloat16 on CUDA, float32 on CPU (where bf16 can be twenty times slower)."
     )
     gradient_checkpointing: bool = how(
         default=False, description="Compute activations again in the backward pass: less memory, more time."

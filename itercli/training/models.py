@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itercli.engine.machine import settle_dtype
 from itercli.records import ModelRef
 from itercli.training.base import LoraSpec
 
 
 def compute_dtype(dtype: str) -> torch.dtype:
     """The dtype of `TrainingSpec.dtype`: auto is bfloat16 on CUDA and float32 elsewhere."""
-    if dtype == "auto":
-        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    settled: torch.dtype = getattr(torch, settle_dtype(dtype, cuda=torch.cuda.is_available()))
+    return settled
 
 
 def load_tokenizer(ref: ModelRef) -> Any:

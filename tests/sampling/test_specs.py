@@ -8,6 +8,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from itercli.engine import machine
 from itercli.sampling import specs
 from itercli.sampling.specs import AutoSpec, OpenAISpec, TransformersSpec, VllmSpec
 
@@ -46,6 +47,37 @@ def test_auto_chooses_and_says_why(cuda, vllm, name, words, monkeypatch):
     assert (chosen.NAME, chosen.batch_size, chosen.dtype) == (name, 7, "float32")
     assert auto.reason.startswith(f"{name}: ")
     assert words in auto.reason
+
+
+@pytest.mark.parametrize(
+    ("dtype", "cuda", "bfloat16", "transformers", "vllm"),
+    [
+        ("fast", None, True, "bfloat16", "bfloat16"),
+        ("fast", None, False, "float32", "float32"),
+        ("fast", "/dev/nvidia0", False, "bfloat16", "bfloat16"),
+        ("auto", None, True, "auto", "bfloat16"),
+        ("auto", None, False, "auto", "float32"),
+        ("auto", "/dev/nvidia0", False, "auto", "auto"),
+        ("float16", None, False, "float16", "float16"),
+    ],
+)
+def test_a_dtype_that_the_machine_decides_is_decided_before_the_key_is_made(
+    dtype, cuda, bfloat16, transformers, vllm, monkeypatch
+):
+    monkeypatch.setattr(specs, "cuda_device", lambda: cuda)
+    monkeypatch.setattr(machine, "cpu_has_bfloat16", lambda: bfloat16)
+    assert TransformersSpec(dtype=dtype).resolve().key_params()["dtype"] == transformers
+    assert VllmSpec(dtype=dtype).resolve().key_params()["dtype"] == vllm
+    if dtype == "fast" and not cuda:
+        auto = AutoSpec(dtype=dtype)
+        assert auto.resolve().key_params() == TransformersSpec(dtype=transformers).key_params()
+        assert transformers in auto.reason
+
+
+def test_the_cpu_alone_decides_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(specs, "cuda_device", lambda: "/dev/nvidia0")
+    monkeypatch.setattr(machine, "cpu_has_bfloat16", lambda: False)
+    assert TransformersSpec(dtype="fast", device="cpu").resolve().dtype == "float32"
 
 
 def test_wrong_options_are_refused():
