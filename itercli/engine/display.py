@@ -19,28 +19,39 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 RATE_WINDOW_SECONDS = 30.0
+# Items that are worked on side by side finish in bursts: less than this says nothing of the rate.
+RATE_MIN_SECONDS = 3.0
 
 
 @dataclass
 class Rate:
-    """Done per second over the last half minute, and the time left at that rate."""
+    """Items per second over the last half minute, and the time left at that rate."""
 
     points: deque[tuple[float, int]] = field(default_factory=deque)
 
     def add(self, done: int) -> None:
-        """Note how much is done now."""
+        """Note how much is done now; the clock starts when the first items are being finished."""
         now = time.monotonic()
+        if len(self.points) == 1 and self.points[0][1] == done:
+            self.points.clear()
         self.points.append((now, done))
         while len(self.points) > 2 and now - self.points[0][0] > RATE_WINDOW_SECONDS:
             self.points.popleft()
 
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take in a stage's progress message; what it does before the work ("loading ...") isn't timed."""
+        if "status" in message["metrics"]:
+            self.points.clear()
+        else:
+            self.add(message["done"])
+
     @property
     def per_second(self) -> float:
-        """Rate; 0 while unknown."""
+        """Rate; 0 while unknown, which it is for the first seconds."""
         if len(self.points) < 2:
             return 0.0
         (t0, d0), (t1, d1) = self.points[0], self.points[-1]
-        return (d1 - d0) / (t1 - t0) if t1 > t0 else 0.0
+        return (d1 - d0) / (t1 - t0) if t1 - t0 >= RATE_MIN_SECONDS else 0.0
 
     def left(self, done: int, total: int | None) -> float | None:
         """Seconds left, or None while unknown."""
@@ -115,7 +126,7 @@ class PlainDisplay(Display):
         self.note(f"{node.id}: {status.action}{extra}")
 
     def progress(self, node: Node, message: dict[str, Any]) -> None:
-        self._rates[node.id].add(message["done"])
+        self._rates[node.id].hear(message)
         now = time.monotonic()
         if now - self._last[node.id] >= PLAIN_SECONDS:
             self._last[node.id] = now
@@ -168,7 +179,7 @@ class LiveDisplay(Display):
         self._tasks[node.id] = self._progress.add_task(node.id, total=None, text=status.action)
 
     def progress(self, node: Node, message: dict[str, Any]) -> None:
-        self._rates[node.id].add(message["done"])
+        self._rates[node.id].hear(message)
         self._progress.update(
             self._tasks[node.id],
             completed=message["done"],

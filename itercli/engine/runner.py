@@ -384,9 +384,9 @@ class Runner:
             )
         self.display.finished(node, manifest, reused)
         self._maybe_stop_early(node)
-        for twin in self._remaining():
-            if twin.key == node.key:
-                self._finish(twin, manifest, reused=True)
+        twin = next((n for n in self._remaining() if n.key == node.key), None)
+        if twin is not None:  # which goes on to the next one
+            self._finish(twin, manifest, reused=True)
 
     def _maybe_stop_early(self, node: Node) -> None:
         rule = self.config.stop

@@ -69,9 +69,11 @@ class ClassifyStage(ModelStage):
         torch.set_num_threads(self.threads)
         ctx.progress(done, total, unit, status=f"loading {ref.version}")
         try:
-            return frozen_classifier(ref, self.labels(), self.dtype)
+            model = frozen_classifier(ref, self.labels(), self.dtype)
         except ValueError as error:
             raise StageError(f"{ctx.name}: {error}") from error
+        ctx.progress(done, total, unit)
+        return model
 
 
 def batches(lengths: Mapping[K, int], tokens: int) -> Iterator[list[K]]:

@@ -113,6 +113,7 @@ class ForwardStage(SummaryStage):
             status = f"loading {ref.version}"
             ctx.progress(len(journal.done), len(encoded), "completions", status=status)
             loaded.append(frozen_model(ref, self.dtype))
+        ctx.progress(len(journal.done), len(encoded), "completions")
         for batch in batches:
             if ctx.stopping():
                 raise Interrupted

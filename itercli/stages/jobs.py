@@ -208,6 +208,7 @@ class _Runner(Generic[R]):
         if first is not None:  # else everything was in the journal: no model is needed
             self._progress(status=f"loading {', '.join(m.version for m in self.policies.values())}")
             sampler = open_sampler(self.ctx, stage.sampler, *self.policies.values())
+            self._progress()
             for drawn in sampler.generate(itertools.chain([first], requests), self.ctx.stopping):
                 self._answered(drawn)
                 self._progress()

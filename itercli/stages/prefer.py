@@ -88,6 +88,7 @@ class Prefer(ModelStage):
         torch.set_num_threads(self.threads)
         ctx.progress(len(journal.done), total, "answers", status=f"loading {ref.version}")
         tokenizer, model = load_tokenizer(ref), frozen_model(ref, self.dtype)
+        ctx.progress(len(journal.done), total, "answers")
         try:
             letters = answer_ids(tokenizer)
         except ValueError as error:

@@ -63,6 +63,7 @@ class Sample(Prompted, DrawingStage):
             policy = ctx.models["policy"]
             ctx.progress(done, total, "completions", status=f"loading {policy.version}")
             sampler = open_sampler(ctx, self.sampler, policy)
+            ctx.progress(done, total, "completions")
             tokens = 0
             for drawn in sampler.generate(requests(), ctx.stopping):
                 prompt_id, index = drawn.key

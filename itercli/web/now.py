@@ -90,7 +90,7 @@ class Watch:
             return {"done": None, "total": None, "unit": "", "facts": []}
         done, total = self._count(path), (announced or {}).get("total")
         rate = self._rates.setdefault(path, Rate())
-        if not rate.points or rate.points[-1][1] != done:
+        if len(rate.points) < 2 or rate.points[-1][1] != done:
             rate.add(done)
         speed, left = rate.per_second, rate.left(done, total)
         facts = [f"{speed:.0f}/s" if speed >= 10 else f"{speed:.2g}/s"] if speed else []

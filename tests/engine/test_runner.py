@@ -85,7 +85,8 @@ def test_sampler_that_ends_early_is_an_error(project: Project) -> None:
 
 
 def test_equal_stages_are_finished_once_each(project: Project) -> None:
-    over = ("iterations=1", "++loop.again={uses: score, of: sample, scorer: toy}")
+    again = "{uses: score, of: sample, scorer: toy}"
+    over = ("iterations=1", f"++loop.again={again}", f"++loop.thrice={again}", f"++loop.more={again}")
     first, second = Recorder(), Recorder()
     Runner(toy_plan(project, *over), toy_run(project), first).execute()
     outcome = Runner(toy_plan(project, *over), toy_run(project), second).execute()
