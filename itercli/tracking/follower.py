@@ -71,7 +71,8 @@ class Follower:
             traceback.print_exc()
             sys.stderr.flush()
             self.sink = None  # whatever state it is in: a new one is opened next time
-            self._save(f"{type(error).__name__}: {error}".partition("\n")[0])
+            said = next((line for line in map(str.strip, str(error).splitlines()) if line), "no reason given")
+            self._save(f"{type(error).__name__}: {said}")
             return False
         if self.sink is not None:
             self.sink.flush()

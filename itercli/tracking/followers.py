@@ -25,6 +25,7 @@ from itercli.tracking.feed import Feed
 from itercli.tracking.position import FOLDER, Position
 
 WATCH_SECONDS = 1.0
+TAIL_BYTES, TAIL_SHOWN = 4096, 200  # of a log: read, and shown in characters
 
 
 class Followers:
@@ -61,7 +62,7 @@ class Followers:
                 continue
             error = Position.load(self.run, name).error
             if process.poll() is not None:
-                error = error or _how(process.returncode)
+                error = error or _how(process.returncode) + self._last_words(name)
             if error:
                 notes.append(self._report(name, error))
         return notes
@@ -84,9 +85,9 @@ class Followers:
         if process is not None:
             try:
                 code = process.wait(max(0.0, begun + wait - time.monotonic()))
-                why = "" if code == 0 else _how(code)
+                why = "" if code == 0 else _how(code) + self._last_words(name)
             except subprocess.TimeoutExpired:
-                why = f"it was not done after {wait:g} s"
+                why = f"it was not done after {wait:g} s" + self._last_words(name)
                 kill(process)
         position = Position.load(self.run, name)
         why = position.error or why
@@ -100,6 +101,17 @@ class Followers:
             f"tracker {name}: {what} ({clean(why)}). Nothing is lost; send it later: "
             f"iter sync {shlex.quote(self.run.name)}{runs_option(self.run)}"
         )
+
+    def _last_words(self, name: str) -> str:
+        """The last line of the follower's log: the reason, where the library behind it gave one."""
+        try:
+            with open(self.run.path / FOLDER / f"{name}.log", "rb") as log:
+                log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL_BYTES))
+                lines = clean(log.read().decode(errors="replace")).split("\n")
+        except OSError:
+            return ""
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"; its log ends with: {last[:TAIL_SHOWN]}" if last else ""
 
     def _report(self, name: str, error: str) -> str:
         self._reported.add(name)

@@ -79,24 +79,25 @@ def test_our_own_bounds_are_found_without_an_installation(monkeypatch):
     monkeypatch.setattr(packages.metadata, "requires", absent)
     required, optional = packages.own_requirements()
     assert "transformers" in {r.name for r in required}
-    names = {r.name for r in optional}
-    assert names >= {"vllm", "wandb", "textcraft"}
-    assert "pytest" not in names
+    extras = {r.name: extra for r, extra in optional}
+    assert extras.items() >= {"vllm": "vllm", "wandb": "wandb", "jinja2": "report"}.items()
+    assert len(extras) == len(optional)  # jinja2 is in two extras
+    assert "pytest" not in extras
 
 
 @pytest.mark.parametrize(
-    ("installed", "optional", "status", "part"),
+    ("installed", "extra", "status", "part"),
     [
-        (("transformers", "5.19.0"), False, "ok", "5.19.0"),
-        (("transformers", "5.30.0"), False, "fail", "outside"),
-        (("transformers", "5.30.0"), True, "warn", "outside"),
-        (None, False, "fail", "not installed"),
-        (None, True, "ok", "optional"),
+        (("transformers", "5.19.0"), None, "ok", "5.19.0"),
+        (("transformers", "5.30.0"), None, "fail", "outside"),
+        (("transformers", "5.30.0"), "report", "warn", "outside"),
+        (None, None, "fail", "not installed"),
+        (None, "report", "ok", "itercli[report]"),
     ],
 )
-def test_versions_against_our_bounds(monkeypatch, installed, optional, status, part):
+def test_versions_against_our_bounds(monkeypatch, installed, extra, status, part):
     monkeypatch.setattr(packages, "installed", lambda name: installed)
-    check = packages.check_requirement(Requirement("transformers>=5.17,<5.21"), optional=optional)
+    check = packages.check_requirement(Requirement("transformers>=5.17,<5.21"), extra)
     assert check.status == status
     assert part in check.found
     if status != "ok":

@@ -62,7 +62,7 @@ def test_an_error_is_kept_and_gone_after_the_next_success(
     def flaky(self: RecordSink, given: Any) -> None:
         calls.append(given)
         if len(calls) == 2:
-            raise ConnectionError("gone\nsecond line")
+            raise ConnectionError("\n gone\nsecond line")
         log(self, given)
 
     monkeypatch.setattr(RecordSink, "log", flaky)
