@@ -35,6 +35,8 @@ class QualityScorer(Scorer):
     ends the simulation ...) scores 0.
     """
 
+    VERSION: ClassVar[int] = 2
+
     score_rule: Literal["quality", "functional", "mixed"] = Field(
         "quality", description="quality: syntax; functional: the verifier's score; mixed: their mean."
     )
@@ -126,6 +128,7 @@ class RankingSelector(Selector):
     """
 
     EXAMPLES: ClassVar[type[Record]] = RankedExample
+    VERSION: ClassVar[int] = 2
 
     targets: Literal["reference", "verified", "reference_or_verified"] = Field(
         "reference",

@@ -236,7 +236,7 @@ class Functional(Scorer):
         timings: Keep tool seconds and cache hits in `meta`; rows then differ between runs.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     simulator: Literal["icarus", "svling"] = "icarus"
     svling_python: str | None = how(None)

@@ -10,17 +10,11 @@ import importlib.util
 import re
 
 from itercli.engine import sandbox
-from itercli.verifiers.verilog_extract import is_testbench
-from itercli.verifiers.verilog_text import KEYWORDS, code_tokens, modules, ports
+from itercli.verifiers.verilog_text import code_tokens, modules, ports
 from itercli.verifiers.verilog_tools import find_icarus
+from itercli.verifiers.verilog_units import is_stub, is_testbench
 
 _UNKNOWN = re.compile(r"Unknown module type: (\S+)")
-_STATEMENTS = frozenset(
-    """
-    assign always always_comb always_ff always_latch initial generate case if for and or not nand nor xor xnor
-    buf bufif0 bufif1 notif0 notif1 function
-    """.split()  # noqa: SIM905
-)
 
 
 def has_pyslang() -> bool:
@@ -93,7 +87,7 @@ def self_contained(code: str, header: str, top: str | None = None) -> list[str]:
         wrong = _port_differences(text, header)
         if wrong:
             reasons.append(wrong)
-        if _is_stub(text):
+        if is_stub(text):
             reasons.append(f"module {top} has no body")
     bad_syntax = syntax_errors(code)
     if bad_syntax:
@@ -114,24 +108,6 @@ def _port_differences(module: str, header: str) -> str | None:
         return f"port {extra[0]} is not in the header"
     turned = sorted(name for name in wanted if wanted[name] != got[name])
     return f"port {turned[0]} is an {got[turned[0]]}" if turned else None
-
-
-def _is_stub(module: str) -> bool:
-    """No statement, gate or instance between the header and `endmodule`."""
-    tokens = code_tokens(module)
-    end = next((i for i, t in enumerate(tokens) if t.text == ";"), len(tokens))
-    body = tokens[end + 1 : -1]
-    for i, token in enumerate(body):
-        if token.kind == "name" and token.text in _STATEMENTS:
-            return False
-        starts = i == 0 or body[i - 1].text in (";", "end", "begin")
-        if starts and token.kind in ("name", "escaped") and token.text not in KEYWORDS:
-            return False  # an instance
-        if token.text == "=":  # a declaration with a value drives something
-            words = ("parameter", "localparam", ";")
-            if next((t.text for t in reversed(body[:i]) if t.text in words), ";") == ";":
-                return False
-    return True
 
 
 def _icarus_log(code: str) -> str:

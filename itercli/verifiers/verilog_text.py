@@ -80,7 +80,7 @@ def plain(token: Token) -> str:
 
 
 class Module(NamedTuple):
-    """A module's name and where it stands, from `module` to the end of `endmodule`."""
+    """A module's name and where it stands, from `module` to the end of `endmodule` and its label."""
 
     name: str
     start: int
@@ -98,9 +98,17 @@ def modules(text: str) -> list[Module]:
             rest = [t for t in code[i + 1 : i + 3] if t.text not in ("automatic", "static")]
             name, start = (plain(rest[0]) if rest else ""), token.start
         elif token.text == "endmodule" and start >= 0:
-            found.append(Module(name, start, token.start + len(token.text)))
+            found.append(Module(name, start, label_end(code, i)))
             start = -1
     return found
+
+
+def label_end(code: list[Token], at: int) -> int:
+    """Offset after the `endmodule` at index `at` and its label (`endmodule : name`)."""
+    end = code[at]
+    if at + 2 < len(code) and code[at + 1].text == ":" and code[at + 2].kind in ("name", "escaped"):
+        end = code[at + 2]
+    return end.start + len(end.text)
 
 
 def ports(header: str) -> dict[str, str]:
