@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class Record(BaseModel):
     """Base of all rows: immutable, no unknown fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Not `null`: what writes rows has to see such a number to refuse it (`itercli.engine.encode`).
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     @property
     def key(self) -> tuple[str, int]:

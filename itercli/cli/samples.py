@@ -71,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
     lines = None if args.full else LINES
     show_page(console, result, found.name, offset=args.offset, lines=lines, trees=args.tree)
+    if result.not_scored:
+        print(f"\n{len(result.not_scored)} rows could not be scored and are not among these:")
+        for lost in result.not_scored[: args.limit]:
+            print(clean("  {prompt_id} {index}: scorer {scorer}: {reason}".format(**lost)))
     if not result.samples:
         behind = f", --offset {args.offset} is behind them" if result.matched and args.offset else ""
         print(f"\n{result.matched} rows match{behind}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -208,8 +209,8 @@ class Context:
         self.finish_file(MODEL, {"base": place(base), "adapter": place(adapter), "digest": digest})
 
     def finish_metrics(self, metrics: dict[str, Any]) -> None:
-        """Set metrics of the artifact."""
-        self.metrics.update(metrics)
+        """Set metrics of the artifact; a number that isn't finite is no value (None)."""
+        self.metrics.update(_finite(metrics))
 
     def close(self) -> None:
         """Close the journal; what was throttled is sent."""
@@ -217,3 +218,11 @@ class Context:
             self._journal.close()
         if self._pending is not None:
             self._send(self._pending)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
+from itercli.engine.encode import encode
 from itercli.engine.files import explain_full_disk
 from itercli.records import Record
 
@@ -49,12 +50,13 @@ class RowJournal(Generic[R]):
 
         Raises:
             ValueError: A row with this key is there already.
+            RowError: The row holds something that JSON can't, such as NaN.
             OSError: The disk is full; the torn line is cut off on the next opening.
         """
         with self._lock:
             if row.key in self.done:
                 raise ValueError(f"{self.path.name}: row {row.key} was appended twice")
-            data = row.model_dump_json().encode() + b"\n"
+            data = encode(row) + b"\n"
             try:
                 while data:  # a nearly full disk can take a part of it
                     data = data[os.write(self._handle, data) :]

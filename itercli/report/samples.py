@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from itercli.engine.files import read_json
 from itercli.engine.runs import Run
-from itercli.engine.store import JOURNAL, Entry
+from itercli.engine.store import FAILED, JOURNAL, Entry
 from itercli.recipe.errors import nearest
 from itercli.report.pair_view import with_means
 from itercli.report.rows import Row, drawn_for, entry_of, prompts_of, stored_rows
@@ -74,6 +75,7 @@ class Page:
         samples: This page's rows, with the fields in `FIELDS` (None: the stage doesn't have it).
             Rows of the kinds in `WHOLE` have the row itself instead, a pair's with its margin
             and mean probability.
+        not_scored: Rows that the scorer failed on: prompt_id, index, scorer, reason.
     """
 
     node: str
@@ -84,6 +86,7 @@ class Page:
     matched: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)
     samples: list[Row] = field(default_factory=list)
+    not_scored: list[Row] = field(default_factory=list)
 
 
 def _headline_scores(run: Run, iteration: int | None) -> str | None:
@@ -196,6 +199,7 @@ def page(run: Run, node: str, query: Query) -> Page:
             if query.offset < found.matched <= query.offset + query.limit:
                 picked.append(row)
     found.outcomes = dict(outcomes.most_common())
+    found.not_scored = read_json(entry.path / FAILED) or []
     found.samples = joined(run, node, picked, finished=found.finished)
     return found
 

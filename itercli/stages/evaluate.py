@@ -16,6 +16,7 @@ from itercli.records import Prompt, Score
 from itercli.registry import register
 from itercli.stages.base import Link, StageContext, StageError
 from itercli.stages.prompts import inline
+from itercli.stages.score import DEFAULT_MAX_FAILED, MAX_FAILED
 from itercli.stages.summary import ALWAYS, SummaryStage, Values, collect, is_measure, pass_k, prompt_values
 
 
@@ -45,6 +46,8 @@ class Evaluate(SummaryStage):
         None, description="How to sample; `sampler:` of the recipe unless given."
     )
 
+    max_failed: float = Field(DEFAULT_MAX_FAILED, ge=0, le=1, description=MAX_FAILED)
+
     @property
     def temperatures(self) -> dict[str, float]:
         """Suffix of the child stages -> temperature."""
@@ -69,6 +72,7 @@ class Evaluate(SummaryStage):
                 "uses": "score",
                 "of": f"{name}.sample{suffix}",
                 "scorer": self.scorer,
+                "max_failed": self.max_failed,
             }
         return children
 
@@ -122,13 +126,12 @@ class Evaluate(SummaryStage):
         ctx.finish_metrics(result)
 
     def _values(self, ctx: StageContext, slot: str, prompts: dict[str, Prompt]) -> dict[str, Values]:
-        """Metric -> value for each prompt; every prompt must have scores."""
+        """Metric -> value for each prompt; of one whose rows all failed it is missing."""
         found = collect(ctx.name, self.metrics, (s for a in ctx.inputs[slot] for s in a.rows(Score)))
-        if missing := prompts.keys() - found.rows[self.metrics[0]].keys():
-            raise StageError(
-                f"{ctx.name}: {len(missing)} prompts were not scored, for example {min(missing)}"
-            )
-        return {metric: prompt_values(ctx.name, metric, rows) for metric, rows in found.rows.items()}
+        if not any(found.rows.values()):
+            raise StageError(f"{ctx.name}: none of {len(prompts)} prompts has a score")
+        values = {metric: prompt_values(ctx.name, metric, rows) for metric, rows in found.rows.items()}
+        return {metric: {p: of.get(p) for p in prompts} for metric, of in values.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,11 @@ class Prompts(Stage):
     def run(self, ctx: StageContext) -> None:
         rows: dict[str, Prompt] = {}
         for prompt in self.source.prompts():
+            if not isinstance(prompt, Prompt):
+                raise StageError(
+                    f"{ctx.name}: source {self.source.NAME} gives a {type(prompt).__name__} where a Prompt "
+                    f"is wanted"
+                )
             if prompt.id in rows:
                 raise StageError(
                     f"{ctx.name}: source {self.source.NAME} gives prompt id {prompt.id!r} twice; "

@@ -66,6 +66,10 @@ class Sample(Prompted, DrawingStage):
             ctx.progress(done, total, "completions")
             tokens = 0
             for drawn in sampler.generate(requests(), ctx.stopping):
+                if drawn.key not in seeds:
+                    raise StageError(
+                        f"{ctx.name}: sampler {self.sampler.NAME} answers {drawn.key}, which nobody asked for"
+                    )
                 prompt_id, index = drawn.key
                 journal.append(
                     Trajectory(

@@ -14,7 +14,15 @@ from itercli.records import Prompt, Score, Trajectory
 from itercli.registry import how, register
 from itercli.stages.base import Link, Stage, StageContext
 from itercli.stages.carrying import carried
+from itercli.stages.failures import Failures
 from itercli.training.base import Interrupted
+from itercli.verifiers.contract import CheckedJudge, Unscored
+
+DEFAULT_MAX_FAILED = 0.01
+MAX_FAILED = (
+    "Share of the rows that the scorer may fail on (an exception, NaN), one at least; 0: none. They are "
+    "left out, counted and kept in failed.json."
+)
 
 
 @register("stage", "score")
@@ -28,6 +36,7 @@ class ScoreStage(Stage):
     uses: Literal["score"] = "score"
     of: str = Field(description="The `sample` stage to score.")
     scorer: Scorer = Field(description="Which scorer judges.")
+    max_failed: float = Field(DEFAULT_MAX_FAILED, ge=0, le=1, description=MAX_FAILED)
     workers: int = how(default=0, ge=0, description="Checks at once; 0 is one per core.")
 
     def links(self, name: str) -> list[Link]:
@@ -41,6 +50,8 @@ class ScoreStage(Stage):
     def key_params(self) -> dict[str, Any]:
         params = super().key_params()
         del params["of"]
+        if self.max_failed == DEFAULT_MAX_FAILED:  # keys from before there was a budget stay
+            del params["max_failed"]
         return params
 
     def fingerprint(self) -> dict[str, Any]:
@@ -50,34 +61,39 @@ class ScoreStage(Stage):
         prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}
         journal = ctx.journal(Score)
         workers = self.workers or os.cpu_count() or 1
-        judge = self.scorer.open()
+        judge = CheckedJudge(self.scorer.NAME, self.scorer.open())
+        failures = Failures(ctx, self.max_failed)
 
-        def judge_one(trajectory: Trajectory) -> Score:
-            return carried(judge.score(prompts[trajectory.prompt_id], trajectory), trajectory)
+        def judge_one(trajectory: Trajectory) -> Score | Unscored:
+            row = judge.score(prompts[trajectory.prompt_id], trajectory)
+            return row if isinstance(row, Unscored) else carried(row, trajectory)
 
         judged = {r.key: r.completion for r in journal.rows()}  # type: ignore[attr-defined]
         # Rows whose completion was drawn again, differently, after its own journal was lost.
         replaced: dict[tuple[str, int], Score] = {}
         passed = sum(r.passed is True for r in journal.rows())  # type: ignore[attr-defined]
         done = len(journal.done)
-        pending: set[Future[Score]] = set()
+        pending: set[Future[Score | Unscored]] = set()
 
         def collect(block: bool) -> None:
             nonlocal pending, done, passed
             if not pending:
                 return
             finished, pending = wait(pending, timeout=None if block else 0, return_when=FIRST_COMPLETED)
+            totals = [a.count() for a in ctx.inputs["of"]]
+            total = sum(t for t in totals if t is not None) if None not in totals else None
             for future in finished:
                 score = future.result()
+                if isinstance(score, Unscored):
+                    failures.add(score, total)
+                    continue
                 if score.key in judged:
                     replaced[score.key] = score
                     continue
                 journal.append(score)
                 done += 1
                 passed += score.passed is True
-            totals = [a.count() for a in ctx.inputs["of"]]
-            total = sum(t for t in totals if t is not None) if None not in totals else None
-            ctx.progress(done, total, "scores", passed=round(passed / max(done, 1), 3))
+            ctx.progress(done + len(failures.rows), total, "scores", passed=round(passed / max(done, 1), 3))
 
         with ThreadPoolExecutor(workers) as pool:
             try:
@@ -96,8 +112,10 @@ class ScoreStage(Stage):
                 raise
             finally:
                 judge.close()
+        failures.check(done + len(failures.rows))
         order = {p: n for n, p in enumerate(prompts)}
         rows = [replaced.get(r.key, r) for r in journal.rows()]
         rows.sort(key=lambda r: (order[r.key[0]], r.key[1]))
         outcomes = Counter(r.outcome for r in rows)  # type: ignore[attr-defined]
-        ctx.finish_rows(Score, iter(rows), **{k or "scored": v for k, v in sorted(outcomes.items())})
+        counts = {k or "scored": v for k, v in sorted(outcomes.items())}
+        ctx.finish_rows(Score, iter(rows), **counts, **failures.finish())

@@ -13,7 +13,7 @@ from pydantic import Field
 from itercli.recipe.fields import Selector
 from itercli.records import Prompt, Record, Score, Trajectory
 from itercli.registry import register
-from itercli.stages.base import ArtifactKind, Link, Stage, StageContext
+from itercli.stages.base import ArtifactKind, Link, Stage, StageContext, StageError
 from itercli.stages.carrying import Texts
 from itercli.stages.prompts import inline
 from itercli.stages.selectors import Dropped
@@ -85,7 +85,12 @@ class Select(Stage):
         for item in self.selector.select(groups(), rng=random.Random(ctx.seed)):
             if isinstance(item, Dropped):
                 dropped[item.reason] += 1
-            else:
+            elif isinstance(item, self.selector.EXAMPLES):
                 examples.append(texts.into(item))
+            else:
+                raise StageError(
+                    f"{ctx.name}: selector {self.selector.NAME} gave a {type(item).__name__}; it must give "
+                    f"{self.selector.EXAMPLES.__name__} rows (its EXAMPLES) and Dropped"
+                )
         counts = {f"dropped: {reason}": n for reason, n in sorted(dropped.items())}
         ctx.finish_rows(self.selector.EXAMPLES, iter(examples), **counts)

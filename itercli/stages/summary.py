@@ -105,8 +105,10 @@ def collect(where: str, metrics: Iterable[str], scores: Iterable[Score]) -> Coll
 def prompt_values(where: str, metric: str, rows: Mapping[str, list[float | None]]) -> Values:
     """A metric's value for each prompt, None where it is missing; `where` begins the error message.
 
+    pass@K is missing where rows that could not be scored leave fewer than K.
+
     Raises:
-        StageError: pass@K of rows that leave `passed` open, or of fewer than K completions.
+        StageError: pass@K of rows that leave `passed` open, or no prompt has K completions.
     """
     from itercli.verifiers.passk import pass_at_k
 
@@ -115,12 +117,16 @@ def prompt_values(where: str, metric: str, rows: Mapping[str, list[float | None]
         known = {p: [n for n in numbers if n is not None] for p, numbers in rows.items()}
         return {p: sum(numbers) / len(numbers) if numbers else None for p, numbers in known.items()}
     values: Values = {}
+    enough = any(len(numbers) >= k for numbers in rows.values())
     for prompt, numbers in rows.items():
         if None in numbers:
             raise StageError(
                 f"{where}: {metric} needs a scorer that tells right from wrong; "
                 f"here `passed` is open, for example of prompt {prompt}"
             )
+        if enough and len(numbers) < k:
+            values[prompt] = None
+            continue
         try:
             values[prompt] = pass_at_k(len(numbers), sum(n == 1 for n in numbers), k)
         except ValueError as error:

@@ -20,6 +20,12 @@ class Rows:
         assert all(type(row) is record for row in self.held)
         return iter(self.held)
 
+    def follow(self, record: type[Record]) -> Iterator[Record | None]:
+        yield from self.rows(record)
+
+    def count(self) -> int | None:
+        return len(self.held)
+
 
 class Context:
     """What the stage was given and what it left."""

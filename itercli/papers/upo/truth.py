@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from itercli.records import PreferencePair, Prompt, Trajectory
 from itercli.stages.base import StageContext, StageError
 from itercli.training.base import Interrupted
-from itercli.verifiers.base import Judge, Scorer
+from itercli.verifiers.base import Scorer
+from itercli.verifiers.contract import CheckedJudge, Unscored
 
 Truth = float | None
 
@@ -35,7 +36,7 @@ def known(
                 f"pairs with injected noise (`uses: pair`, `noise: 0.2`) or `truth` in their meta"
             )
         return found
-    judge, scores = scorer.open(), dict[tuple[str, str], float]()
+    judge, scores = CheckedJudge(scorer.NAME, scorer.open()), dict[tuple[str, str], float]()
     try:
         for n, pair in enumerate(pairs, 1):
             if ctx.stopping():
@@ -58,8 +59,11 @@ def noted(pair: PreferencePair) -> Truth:
     return None if "flipped" not in pair.meta else -1.0 if pair.meta["flipped"] else 1.0
 
 
-def _score(judge: Judge, prompt: Prompt, text: str) -> float:
+def _score(judge: CheckedJudge, prompt: Prompt, text: str) -> float:
     answer = Trajectory(
         prompt_id=prompt.id, index=0, seed=0, completion=text, finish="stop", tokens=0, policy=""
     )
-    return judge.score(prompt, answer).value
+    row = judge.score(prompt, answer)
+    if isinstance(row, Unscored):
+        raise StageError(str(row))
+    return row.value
