@@ -108,6 +108,7 @@ class Component(BaseModel):
         NAME: Name in recipes, set by `register`.
         VERSION: Raise it when the same options start to give different results: it is
             part of the stage key, so artifacts of the old code are not reused.
+        SANDBOXED: It runs programs in the sandbox, so a plan checks that there is one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -115,6 +116,7 @@ class Component(BaseModel):
     NAME: ClassVar[str] = ""
     GROUP: ClassVar[str] = ""
     VERSION: ClassVar[int] = 1
+    SANDBOXED: ClassVar[bool] = False
     SOURCE_DIGEST: ClassVar[str | None] = None
 
     def key_params(self) -> dict[str, Any]:

@@ -4,7 +4,8 @@
 #
 #   scripts/setup.sh [--dev] [--vllm] [--rootless]
 #
-#   --dev       also what tests and linters need; Java and Chromium too, if it may install them
+#   --dev       also what tests and linters need; Java, bubblewrap and Chromium too, if it may
+#               install them
 #   --vllm      also vLLM: the CUDA build where there is an NVIDIA GPU, else the CPU build
 #   --rootless  unpack iverilog into .tools/ even if it is installed or could be
 #
@@ -219,6 +220,21 @@ get_java() {
     say "no Java: ScienceWorld's tests will be skipped"
 }
 
+# --- bubblewrap ---------------------------------------------------------------------------
+
+# A second way to isolate programs under test: without it its tests are skipped.
+get_bubblewrap() {
+    if has bwrap || [ "$(uname -s)" != Linux ]; then return; fi
+    if has apt-get && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
+        say "installing bubblewrap"
+        export DEBIAN_FRONTEND=noninteractive
+        local install=(apt-get install -y -q --no-install-recommends bubblewrap)
+        { as_root "${install[@]}" || { as_root apt-get update -q && as_root "${install[@]}"; }; } \
+            >>"$log" 2>&1 </dev/null && return
+    fi
+    say "no bubblewrap: tests of this kind of sandbox will be skipped"
+}
+
 # --- Chromium -----------------------------------------------------------------------------
 
 # Only the tests that open pages in a browser need it: without it they are skipped.
@@ -258,4 +274,4 @@ if [ $vllm = yes ] && ! is_done vllm; then
     mark_done vllm
 fi
 get_iverilog
-if [ $dev = yes ]; then get_java; get_chromium; fi
+if [ $dev = yes ]; then get_java; get_bubblewrap; get_chromium; fi

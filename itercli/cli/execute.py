@@ -71,7 +71,7 @@ def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool,
         info["state"] = "running"
         _save(run, plan, info)
         where = {"itercli": __version__, "machine": machine()}
-        run.event("run_started", pid=os.getpid(), argv=sys.argv, **where)
+        run.event("run_started", pid=os.getpid(), argv=sys.argv, notes=plan.notes, **where)
         followers.start()
     code, message = 0, ""
     started = time.monotonic()

@@ -89,19 +89,15 @@ def check_java() -> Check:
 def check_sandbox() -> Check:
     """How well what a model writes is shut in."""
     try:
-        from itercli.engine.sandbox import isolation, isolation_reason
+        from itercli.engine.sandbox import WAY_OUT, isolation, isolation_reason, rights
 
         level, reason = isolation(), isolation_reason()
     except Exception as error:
         return Check("tools", "sandbox", "warn", f"{type(error).__name__}: {error}", "check ITER_SANDBOX")
-    if level == "namespaces":
-        return Check("tools", "sandbox", "ok", "namespaces: no network, no files outside, no strays")
+    if level != "limits":
+        return Check("tools", "sandbox", "ok", f"{level}: no network, no files outside, no strays")
     return Check(
-        "tools",
-        "sandbox",
-        "warn",
-        f"limits only ({reason}): generated code runs with your rights",
-        "allow unprivileged user namespaces, or run as a user or in a container with nothing to lose",
+        "tools", "sandbox", "warn", f"limits only ({reason}): programs under test {rights()}", WAY_OUT
     )
 
 

@@ -253,7 +253,7 @@ class Runner:
         if self._logs is None:
             self._logs = self.run.new_log_folder()
         python = self.config.executor.python.get(kind, sys.executable)  # type: ignore[call-overload]
-        worker = WorkerProcess(kind, self._logs / f"{kind}.log", python)
+        worker = WorkerProcess(kind, self._logs / f"{kind}.log", python, self.config.executor.sandbox)
         self.workers[kind] = worker
         self._selector.register(worker.fd, selectors.EVENT_READ, worker)
         self.run.event("worker_started", worker=kind, pid=worker.process.pid)

@@ -9,19 +9,28 @@ and never forks this program.
 What holds where (`isolation()` tells which):
 
 * ``namespaces`` (Linux where unprivileged user namespaces work). Guests see /usr, /lib and
-  the like, the folders named as `readable`, all read-only, and the scratch folder of this
-  program; not the home folder, /etc, /proc or other programs' temporary files. They have
-  no network, cannot see or signal other processes, hold no capabilities, and none survives
-  its run, not even one that left its session. If this program runs as root, guests are
-  nobody, and folders of `tempdir` are handed to them.
-* ``limits`` (elsewhere). The same limits, but a guest runs with the user's own rights: it
-  can read the user's files and use the network. Strays are found on Linux even in other
-  sessions; elsewhere only those in the guest's own process group are.
+  the like, the folders named as `readable`, all read-only, and their own folder; not the
+  home folder, /etc, /proc or other guests' folders. They have no network, cannot see or
+  signal other processes, hold no capabilities, and none survives its run, not even one that
+  left its session. If this program runs as root, guests are nobody, and folders of
+  `tempdir` are handed to them.
+* ``bubblewrap`` (Linux where the program bwrap works: some systems let it make namespaces
+  and nobody else). The same, a few milliseconds slower.
+* ``limits`` (elsewhere). The same limits, but a guest runs with the user's own rights; if
+  this program runs as root, with those of a user id that nothing else has. Linux's Landlock,
+  where there is one, shows it the same files as above, bars it from TCP and from signalling
+  or tracing other processes. Without Landlock it can read the user's files and use the
+  network. Strays are found on Linux even in other sessions; elsewhere only those in the
+  guest's own process group are.
+
+No guest inherits a descriptor besides its standard three, and each result bears a secret
+name of its job, so no guest speaks for another.
 
 Not guaranteed anywhere: memory, CPU and file-size limits are per process (their number is
 limited too, with namespaces exactly, else roughly); the number of files written into the
-scratch folder is not limited; guests of one program share a user, so while they run at the
-same time they may see each other's scratch files; a bug in the kernel is not contained.
+scratch folder is not limited; with neither namespaces, Landlock nor root, guests that run at
+the same time may change each other's files; a bug in the kernel is not contained.
+docs/security.md has the whole of it.
 """
 
 from __future__ import annotations
@@ -30,6 +39,7 @@ import atexit
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -38,9 +48,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from itercli.engine import sandbox_landlock
 from itercli.engine.sandbox_pool import Isolation, Kind, Pool, SandboxError, hand_over, remove
 
-__all__ = ["Isolation", "Limits", "Result", "SandboxError", "isolation", "isolation_reason", "run", "tempdir"]
+__all__ = [
+    "Isolation",
+    "Limits",
+    "Result",
+    "SandboxError",
+    "chosen",
+    "isolation",
+    "isolation_reason",
+    "rights",
+    "run",
+    "tempdir",
+    "warning",
+]
 
 
 @dataclass(frozen=True)
@@ -102,42 +125,96 @@ os.register_at_fork(after_in_child=_forget)
 atexit.register(lambda: _pool.close())
 
 
+WISHES: dict[str, tuple[Isolation, ...]] = {
+    "auto": ("namespaces", "bubblewrap", "limits"),
+    "isolated": ("namespaces", "bubblewrap"),
+    "namespaces": ("namespaces",),
+    "bubblewrap": ("bubblewrap",),
+    "limits": ("limits",),
+}
+FULL_LANDLOCK = 6  # the first version that also holds back signals
+WAY_OUT = (
+    "Allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1 or "
+    "kernel.apparmor_restrict_unprivileged_userns=0; in a container, its seccomp profile), install "
+    "bubblewrap, or run as a user who may do nothing else"
+)
+
+
 @functools.cache
-def _probe() -> tuple[Isolation, str]:
-    wanted = os.environ.get("ITER_SANDBOX", "auto")
-    if wanted not in ("auto", "namespaces", "limits"):
-        raise SandboxError(f"ITER_SANDBOX={wanted!r}; one of auto, namespaces, limits")
-    if wanted == "limits":
-        return "limits", "ITER_SANDBOX=limits"
-    if not sys.platform.startswith("linux"):
-        return "limits", f"no namespaces on {sys.platform}"
-    try:
-        with tempdir() as folder:
-            argv = ["/bin/sh", "-c", "exit 42"]
-            done = run(argv, cwd=folder, limits=Limits(wall=5), isolation="namespaces")
-        why = "" if done.returncode == 42 else f"a test program ended with {done.returncode}"
-    except (SandboxError, OSError) as error:
-        why = str(error)
-    if why and wanted == "namespaces":
-        raise SandboxError(f"ITER_SANDBOX=namespaces, but they do not work here: {why}")
-    return ("limits", why) if why else ("namespaces", "")
+def _probe(wish: str) -> tuple[Isolation, str]:
+    """What works of what is wished for, and why nothing better does."""
+    if wish not in WISHES:
+        raise SandboxError(f"no sandbox is called {wish!r} (ITER_SANDBOX); one of {', '.join(WISHES)}")
+    why: list[str] = []
+    for kind in WISHES[wish]:
+        try:
+            if kind != "limits" and not sys.platform.startswith("linux"):
+                raise SandboxError(f"Linux only, this is {sys.platform}")
+            with tempdir() as folder:
+                done = run(["/bin/sh", "-c", "exit 42"], cwd=folder, limits=Limits(wall=5), isolation=kind)
+            if done.returncode == 42:
+                return kind, "; ".join(why) if kind == "limits" else ""
+            why.append(f"{kind}: a test program ended with {done.returncode}")
+        except (SandboxError, OSError) as error:
+            why.append(f"{kind}: {error}")
+    raise SandboxError(f"no sandbox of the kind {wish!r} works here ({'; '.join(why)}). {WAY_OUT}")
 
 
-def isolation() -> Isolation:
+def chosen(wish: str = "auto") -> str:
+    """What is looked for: ITER_SANDBOX, or where that leaves it open what a recipe wishes."""
+    own = os.environ.get("ITER_SANDBOX", "auto")
+    return wish if own == "auto" else own
+
+
+def isolation(wish: str = "auto") -> Isolation:
     """The guarantees that hold on this system; found out once.
 
-    The environment variable ITER_SANDBOX (auto, namespaces, limits) overrides: with
-    "namespaces" it is an error if they do not work.
+    Args:
+        wish: What a recipe asks for at least. auto is the first that works of namespaces,
+            bubblewrap and limits; isolated is one of the first two; or one of the three by
+            name. The environment variable ITER_SANDBOX, the user's own, takes the same words
+            and comes first.
 
     Raises:
-        SandboxError: ITER_SANDBOX asks for what there is not.
+        SandboxError: It doesn't work here, or ITER_SANDBOX asks for less than the recipe.
     """
-    return _probe()[0]
+    found = _probe(chosen(wish))[0]
+    if found not in WISHES[wish]:
+        raise SandboxError(
+            f"the recipe asks for {wish!r}, but ITER_SANDBOX={chosen()} gives {found!r}; unset it"
+        )
+    return found
 
 
-def isolation_reason() -> str:
-    """Why namespaces are not used; empty if they are."""
-    return _probe()[1]
+def isolation_reason(wish: str = "auto") -> str:
+    """Why guests aren't isolated; empty if they are."""
+    return "ITER_SANDBOX=limits" if chosen() == "limits" else _probe(chosen(wish))[1]
+
+
+def rights() -> str:
+    """What guests may do where they are not isolated, in words."""
+    who = "a user id without rights" if os.geteuid() == 0 else "your own user"
+    known = sandbox_landlock.version()
+    if known >= FULL_LANDLOCK:
+        return f"run as {who}; Landlock keeps them from other files and processes, and from TCP"
+    held = (
+        "Landlock keeps them from other files" if known else "they read what it can read, and use the network"
+    )
+    return f"run as {who}; {held}"
+
+
+def warning(wish: str = "auto") -> str:
+    """A line for a run whose guests are not isolated; empty if they are.
+
+    Raises:
+        SandboxError: As of `isolation`.
+    """
+    if isolation(wish) != "limits":
+        return ""
+    return (
+        f"programs under test are limited, not isolated: they {rights()} ({isolation_reason(wish)}). "
+        f"executor.sandbox=isolated refuses that"
+    )
 
 
 @contextlib.contextmanager
@@ -170,8 +247,8 @@ def run(
     Args:
         argv: Program and arguments; a bare name is looked up in `env`'s PATH.
         cwd: The only folder that it may write to (with namespaces); best one of `tempdir`,
-            any other costs a new server and must be open to the guest, who is nobody if this
-            program runs as root.
+            any other costs a new server and must be open to the guest, who is somebody else if
+            this program runs as root.
         limits: `Limits()` if not given.
         stdin: What it reads.
         env: Its whole environment; by default PATH of the system, TMPDIR and HOME = `cwd`.
@@ -184,17 +261,23 @@ def run(
         OSError: The program cannot be started (missing, not executable).
     """
     limits = limits or Limits()
-    kind_of = isolation or _probe()[0]
+    kind_of = isolation or _probe(chosen())[0]
     folder = os.path.realpath(cwd)
     base = _pool.scratch()
     inside = folder == base or folder.startswith(base + os.sep)
-    # Without namespaces there is nothing to set up per folder, so one kind serves all.
-    extra = tuple(os.fspath(p) for p in readable) if kind_of == "namespaces" else ()
-    kind = Kind(kind_of, base if inside or kind_of == "limits" else folder, extra, network)
+    shown = tuple(os.fspath(p) for p in readable)
+    if kind_of == "namespaces":
+        kind = Kind(kind_of, base if inside else folder, shown, network)
+    else:  # there is nothing to set up once for all jobs, so one kind serves them all
+        kind = Kind(kind_of, base, (), False)
     if env is None:
         path = "/usr/local/bin:/usr/bin:/bin"
         env = {"PATH": path, "TMPDIR": folder, "HOME": folder, "LC_ALL": "C.UTF-8"}
     job = {
+        "isolation": kind_of,
+        "bubblewrap": _bubblewrap() if kind_of == "bubblewrap" else "",
+        "readable": shown,
+        "network": network,
         "argv": [os.fspath(a) for a in argv],
         "cwd": folder,
         "env": dict(env),
@@ -213,6 +296,13 @@ def run(
     if header["errno"]:
         raise OSError(header["errno"], os.strerror(header["errno"]), str(argv[0]))
     return _result(header, body, limits, kind_of)
+
+
+def _bubblewrap() -> str:
+    found = shutil.which("bwrap")
+    if found is None:
+        raise SandboxError("the program bwrap is not here (apt install bubblewrap, dnf install bubblewrap)")
+    return found
 
 
 def _result(header: dict[str, Any], body: bytes, limits: Limits, kind: Isolation) -> Result:

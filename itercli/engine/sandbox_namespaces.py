@@ -11,6 +11,7 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import Iterable
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUTS = 0x20000, 0x08000000, 0x04000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -18,7 +19,8 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32,
 MS_NOATIME, MS_NODIRATIME, MS_REC, MS_PRIVATE, MS_RELATIME = 1024, 2048, 16384, 1 << 18, 1 << 21
 ST_RELATIME = 4096
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MNT_DETACH = 442, -100, 0x8000, 2
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 INNER_ID = 1000  # not 0: a program executed under it has no capabilities in the namespace
 NOBODY = 65534
 
@@ -114,6 +116,25 @@ def _unshare_user_as_root() -> int:
     return NOBODY
 
 
+def show_only(folder: str, scratch: str) -> None:
+    """In a guest-to-be: of the scratch folder only `folder` stays to be seen, of System V IPC nothing.
+
+    Guests of one program share a user, so without it one could change what another works on.
+    """
+    assert libc is not None
+    if folder == scratch:  # a server of its own
+        return
+    _check(libc.unshare(CLONE_NEWNS | CLONE_NEWIPC), "unshare mount and IPC namespaces")
+    os.chdir(folder)
+    _mount("itercli", scratch, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    mask = os.umask(0o022)
+    os.makedirs(folder)
+    os.umask(mask)
+    _mount(".", folder, "", MS_BIND)  # "." is still the folder that the new mount covers
+    _mount("", scratch, "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
+    os.chdir(folder)
+
+
 def become_guest() -> None:
     """In a child of a root server: give up root. Others are what they should be already."""
     if os.getuid() == 0:
@@ -122,15 +143,21 @@ def become_guest() -> None:
         os.setuid(INNER_ID)
 
 
+def shown(files: Iterable[str], readable: Iterable[str]) -> list[str]:
+    """What is there of the system's programs, of `files` and of `readable`, outer folders first."""
+    # The name given and what it leads to: a program may be asked for by either.
+    extra = {path(p) for p in readable for path in (os.path.abspath, os.path.realpath)}
+    system = tuple(s + "/" for s in SYSTEM)
+    paths = [*SYSTEM, *files, *(p for p in sorted(extra, key=len) if not p.startswith(system))]
+    return [p for p in dict.fromkeys(paths) if os.path.lexists(p)]
+
+
 def _change_root(readable: list[str], writable: str, network: bool) -> None:
     assert libc is not None
     _mount("", "/", "", MS_REC | MS_PRIVATE)
-    shown = [*SYSTEM, *SYSTEM_FILES, *(NETWORK_FILES if network else ())]
-    # The name given and what it leads to: a program may be asked for by either.
-    extra = {os.path.abspath(p) for p in readable} | {os.path.realpath(p) for p in readable}
-    shown += [p for p in sorted(extra, key=len) if not p.startswith(tuple(s + "/" for s in SYSTEM))]
+    paths = shown((*SYSTEM_FILES, *(NETWORK_FILES if network else ())), readable)
     # The new root covers /tmp, so what lies below it is reached through open handles.
-    handles = {p: os.open(p, os.O_PATH | os.O_NOFOLLOW) for p in shown if os.path.lexists(p)}
+    handles = {p: os.open(p, os.O_PATH | os.O_NOFOLLOW) for p in paths}
     scratch = os.open(writable, os.O_PATH)
     root = "/tmp"  # only a mount point
     _mount("itercli", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")

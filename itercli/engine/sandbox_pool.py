@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from itercli.engine import sandbox_server as server
 from itercli.errors import IterError
 
-Isolation = Literal["namespaces", "limits"]
+Isolation = Literal["namespaces", "bubblewrap", "limits"]
 IDLE = 64  # idle servers kept per kind
 GRACE = 15.0  # seconds a server may take beyond the job's own limit
 
@@ -57,7 +58,7 @@ class Server:
         try:
             ours.settimeout(GRACE)
             setup = {
-                "namespaces": kind.isolation == "namespaces",
+                "isolation": kind.isolation,
                 "scratch": kind.scratch,
                 "parent": os.getpid(),
                 "readable": list(kind.readable),
@@ -83,8 +84,19 @@ class Server:
         return answer
 
     def run(self, job: dict[str, Any], stdin: bytes, wall: float) -> tuple[dict[str, Any], bytes]:
+        """Run a job; the answer must name it by a word that no guest can know.
+
+        Raises:
+            SandboxError: The sandbox failed, or this is not the job's answer.
+        """
         self.socket.settimeout(wall + GRACE)
-        return self._ask(job, stdin)
+        name = secrets.token_hex(16)
+        header, body = self._ask({**job, "id": name}, stdin)
+        if not secrets.compare_digest(str(header.get("id", "")), name):
+            raise SandboxError("the sandbox server gave the result of another program")
+        if header["error"]:
+            raise SandboxError(f"sandbox ({self.kind.isolation}): {header['error']}")
+        return header, body
 
     def leave(self) -> None:
         with contextlib.suppress(OSError):

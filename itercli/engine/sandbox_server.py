@@ -19,7 +19,6 @@ import contextlib
 import errno
 import json
 import os
-import resource
 import select
 import shutil
 import signal
@@ -31,14 +30,15 @@ import time
 from typing import Any
 
 if __package__:
+    from itercli.engine import sandbox_guest as guests
     from itercli.engine import sandbox_namespaces as spaces
 else:
     # Run as an isolated script, this file's folder is not on the path; last, so that nothing
     # here can stand in for a module of the standard library.
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    import sandbox_guest as guests  # type: ignore[no-redef]
     import sandbox_namespaces as spaces  # type: ignore[no-redef]
 
-LINUX = sys.platform == "linux"
 TICK = 2.0  # seconds between looks at whether the asking program is still there
 ORPHANED = 3
 
@@ -103,45 +103,6 @@ def _scratch_file() -> int:
         return os.dup(file.fileno())
 
 
-def _limit(kind: int, value: int | None) -> None:
-    if value is None:
-        return
-    hard = resource.getrlimit(kind)[1]
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    with contextlib.suppress(ValueError, OSError):  # macOS knows RLIMIT_AS but refuses to set it
-        resource.setrlimit(kind, (value, value))
-
-
-def _child(job: dict[str, Any], fds: tuple[int, int, int], report: int, alone: bool) -> None:
-    """Between fork and exec: limits, descriptors, exec. Never returns."""
-    try:
-        os.setsid()
-        for number, fd in enumerate(fds):
-            os.dup2(fd, number)
-        for name in (signal.SIGPIPE, signal.SIGXFSZ):  # the interpreter ignores them
-            signal.signal(name, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.chdir(job["cwd"])
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_CPU, (job["cpu"], job["cpu"] + 1))
-        _limit(resource.RLIMIT_FSIZE, job["file"])
-        _limit(resource.RLIMIT_NOFILE, job["open_files"])
-        _limit(resource.RLIMIT_NPROC, job["processes"] if LINUX else None)
-        _limit(resource.RLIMIT_AS, job["memory"])
-        if alone:
-            spaces.become_guest()
-        spaces.prctl(spaces.PR_SET_PDEATHSIG, signal.SIGKILL)  # after it: changing user clears it
-        spaces.prctl(spaces.PR_SET_NO_NEW_PRIVS, 1)
-        os.execvpe(job["argv"][0], job["argv"], job["env"])
-    except OSError as error:
-        os.write(report, str(error.errno or errno.EIO).encode())
-    finally:
-        os._exit(127)
-
-
 class Parted(Exception):
     """The program that asked is gone."""
 
@@ -153,6 +114,7 @@ def execute(
     source = os.open(os.devnull, os.O_RDONLY) if not stdin else _scratch_file()
     out, err = _scratch_file(), _scratch_file()
     report_read, report_write = os.pipe()
+    status_read, status_write = os.pipe()
     try:
         if stdin:
             with os.fdopen(os.dup(source), "wb") as file:
@@ -161,36 +123,51 @@ def execute(
         start = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            _child(job, (source, out, err), report_write, alone)
-        os.close(report_write)
-        report_write = -1
+            guests.start(job, (source, out, err), report_write, status_write)
+        for fd in (report_write, status_write):
+            os.close(fd)
+        report_write = status_write = -1
         parted = False
         try:
             timed_out = not _wait(pid, start + job["wall"], sock, wake)
         except Parted:
             timed_out = parted = True
-        status, usage = _end(pid, alone)
+        status, cpu = _end(pid, alone)
         if parted:
             raise Parted
         seconds = time.monotonic() - start
-        failed = os.read(report_read, 16)
+        failed = json.loads(os.read(report_read, 4096) or b"{}")
+        ended = os.read(status_read, 4096)
         sizes = [os.fstat(fd).st_size for fd in (out, err)]
         kept = [min(size, job["output"]) for size in sizes]
         texts = [os.pread(out, kept[0], 0), os.pread(err, kept[1], 0)]
     finally:
-        for fd in (source, out, err, report_read, report_write):
+        for fd in (source, out, err, report_read, report_write, status_read, status_write):
             if fd >= 0:
                 os.close(fd)
+    if job["isolation"] == "bubblewrap" and not failed and status >= 0:
+        status, failed = _wrapped(status, ended, texts[1])
     header = {
-        "errno": int(failed) if failed else 0,
+        "id": job["id"],
+        "errno": failed.get("errno", 0),
+        "error": failed["text"] if failed.get("ours") else "",
         "status": status,
         "timed_out": timed_out,
         "seconds": seconds,
-        "cpu": usage.ru_utime + usage.ru_stime,
+        "cpu": cpu,
         "stdout": len(texts[0]),
         "truncated": any(size >= min(job["output"], job["file"]) for size in sizes),
     }
     return header, texts[0] + texts[1]
+
+
+def _wrapped(status: int, said: bytes, stderr: bytes) -> tuple[int, dict[str, Any]]:
+    """How the guest of bubblewrap ended; and what failed if it was never started."""
+    if b'"exit-code"' in said:  # it tells a signal as a shell does
+        return (128 - status if 128 < status <= 128 + 64 else status), {}
+    text = stderr.decode("utf-8", "replace").strip()[-500:]
+    missing = "execvp" in text
+    return status, {"errno": errno.ENOENT if missing else errno.EIO, "ours": not missing, "text": text}
 
 
 def _wait(pid: int, until: float, sock: socket.socket, wake: int) -> bool:
@@ -219,15 +196,16 @@ def _ended(pid: int) -> bool:
     return False
 
 
-def _end(pid: int, alone: bool) -> tuple[int, resource.struct_rusage]:
-    """Kill the job's group and its strays; collect them all."""
+def _end(pid: int, alone: bool) -> tuple[int, float]:
+    """Kill the job's group and its strays; collect them all and the processor time that they took."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     status, usage = os.wait4(pid, 0)[1:]
+    cpu = usage.ru_utime + usage.ru_stime
     with contextlib.suppress(ChildProcessError):
         while True:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            while (found := os.wait4(-1, os.WNOHANG))[0]:
+                cpu += found[2].ru_utime + found[2].ru_stime
             if alone:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(-1, signal.SIGKILL)  # all but ourselves: we are process 1 in here
@@ -235,8 +213,9 @@ def _end(pid: int, alone: bool) -> tuple[int, resource.struct_rusage]:
                 for child in _children():
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(child, signal.SIGKILL)
-            os.waitpid(-1, 0)
-    return os.waitstatus_to_exitcode(status), usage
+            usage = os.wait4(-1, 0)[2]
+            cpu += usage.ru_utime + usage.ru_stime
+    return os.waitstatus_to_exitcode(status), cpu
 
 
 def _children() -> list[int]:
@@ -248,27 +227,30 @@ def _children() -> list[int]:
         return []
 
 
-def tasks_of_user() -> int:
-    """Processes and threads of our user now: without a user namespace the kernel counts them all."""
+def tasks_of_user(uid: int) -> int:
+    """Processes and threads of a user now: without a user namespace the kernel counts them all."""
     count = 0
-    for name in os.listdir("/proc") if LINUX else ():
+    for name in os.listdir("/proc") if guests.LINUX else ():
         with contextlib.suppress(OSError):
             entry = os.stat(f"/proc/{name}/task")
-            count += entry.st_nlink - 2 if entry.st_uid == os.getuid() else 0
+            count += entry.st_nlink - 2 if entry.st_uid == uid else 0
     return count
 
 
 def main() -> None:
     """Serve jobs until told to leave or the asking program is gone."""
     sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
     message = receive(sock)
     if message is None:
         return
     setup, _ = message
-    alone = bool(setup["namespaces"])
+    alone = setup["isolation"] == "namespaces"
     os.umask(0o077)
+    # Process 1 of a namespace does not get what it has no handler for; the interpreter has this one.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        guest, others = os.geteuid(), 0
+        others = 0
         if alone:
             # The watcher must not miss its child's end.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
@@ -278,11 +260,13 @@ def main() -> None:
                 watch(child, setup["parent"], setup["scratch"])
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         else:
-            others = tasks_of_user() + 512
+            guest = guests.unprivileged()
+            others = 0 if guest > guests.FIRST_GUEST else tasks_of_user(guest) + 512
             spaces.prctl(spaces.PR_SET_CHILD_SUBREAPER, 1)
     except OSError as error:
         send(sock, {"error": str(error)})
         return
+    spaces.prctl(spaces.PR_SET_DUMPABLE, 0)  # no process of the same user can look into this one
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)
     os.set_blocking(wake_write, False)
@@ -302,7 +286,7 @@ def main() -> None:
             if message is None:
                 break
             job, stdin = message
-            job["processes"] += others
+            job.update(processes=job["processes"] + others, guest=guest, scratch=setup["scratch"])
             header, body = execute(job, stdin, sock, wake_read, alone)
             send(sock, header, body)
         except (Parted, ConnectionError):

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from itercli.engine.sandbox import chosen
+
 TAIL_LINES = 15
 GRACE_SECONDS = 5.0
 
@@ -28,7 +30,7 @@ class WorkerProcess:
         heard: Monotonic time of its last message.
     """
 
-    def __init__(self, kind: str, log: Path, python: str = sys.executable) -> None:
+    def __init__(self, kind: str, log: Path, python: str = sys.executable, sandbox: str = "auto") -> None:
         self.kind = kind
         self.log = log
         self.node: str | None = None
@@ -45,7 +47,12 @@ class WorkerProcess:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 pass_fds=(child_in, child_out),
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"},
+                env={
+                    **os.environ,
+                    "PYTHONUNBUFFERED": "1",
+                    "TOKENIZERS_PARALLELISM": "false",
+                    "ITER_SANDBOX": chosen(sandbox),
+                },
             )
         os.close(child_in)
         os.close(child_out)

@@ -12,6 +12,7 @@ from typing import Any
 
 from itercli.errors import IterError
 from itercli.models import ModelError, ModelNotHere, ModelSpec, ResolvedModel, resolve
+from itercli.recipe import sandboxing
 from itercli.recipe.errors import Problem, RecipeError, nearest
 from itercli.recipe.schema import RESERVED, SCOPES, Recipe, RecipeConfig, Scope
 from itercli.recipe.seeds import digest, seed_for
@@ -95,6 +96,8 @@ class Plan:
             if reason:
                 found.append(f"sampler: {reason}")
             found += [f"{node.name}: {note}" for note in node.stage.notes()]
+        stages = [node.stage for node in self.nodes.values()]
+        found += filter(None, [sandboxing.note(stages, self.recipe.config.executor.sandbox)])
         return list(dict.fromkeys(found))
 
 
@@ -145,6 +148,9 @@ class _Planner:
         for name in self.recipe.stages["after"]:
             self._add("after", config.iterations, name)
         self._check_rules()
+        stages = [node.stage for node in self.nodes.values()]
+        if unfit := sandboxing.problem(stages, config.executor.sandbox):
+            self._problem(unfit.key, unfit.what, unfit.found)
         if self.problems:
             raise RecipeError(self.problems.values(), config.name)
         for node in self.nodes.values():

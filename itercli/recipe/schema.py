@@ -55,6 +55,12 @@ class ExecutorSpec(BaseModel):
         "other worker ended (exit). auto is exit where there is one GPU, and keep where there are more; "
         "without one they take turns and no worker is ended.",
     )
+    sandbox: Literal["auto", "isolated", "namespaces", "bubblewrap"] = Field(
+        "auto",
+        description="What programs under test must be shut in with, else the run is refused: isolated is "
+        "namespaces or bubblewrap. auto takes the first that works of namespaces, bubblewrap and limits, "
+        "and the run says if it was the last. ITER_SANDBOX comes first.",
+    )
     hang_seconds: float = Field(900.0, gt=0, description="A worker silent for so long is killed.")
     retries: int = Field(0, ge=0, description="Fresh workers to try a stage with after one died.")
 

@@ -237,6 +237,7 @@ class Functional(Scorer):
     """
 
     VERSION: ClassVar[int] = 2
+    SANDBOXED: ClassVar[bool] = True
 
     simulator: Literal["icarus", "svling"] = "icarus"
     svling_python: str | None = how(None)

@@ -17,15 +17,6 @@ import pytest
 from itercli.engine import sandbox
 from itercli.engine.sandbox import Limits, Result
 
-KINDS = ["limits", "namespaces"]
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> sandbox.Isolation:
-    if request.param == "namespaces" and sandbox.isolation() != "namespaces":
-        pytest.skip(f"no namespaces here: {sandbox.isolation_reason()}")
-    return request.param
-
 
 def sh(script: str, kind: sandbox.Isolation | None = None, **kwargs: object) -> Result:
     with sandbox.tempdir() as folder:
@@ -100,8 +91,8 @@ def test_strays_die_with_the_run(kind: sandbox.Isolation) -> None:
 
 
 def test_fork_bomb_is_contained(kind: sandbox.Isolation) -> None:
-    if kind == "limits":
-        pytest.skip("without namespaces the number of processes is limited only roughly, for root not at all")
+    if kind != "namespaces" and os.geteuid():
+        pytest.skip("without namespaces the number of a user's processes is limited only roughly")
     done = sh("b() { b | b & }; b; sleep 0.5", kind, wall=2)
     assert done.seconds < 6
     assert sh("echo alive", kind).stdout == b"alive\n"
@@ -153,16 +144,6 @@ def socket_listening():  # type: ignore[no-untyped-def]
     return listen()
 
 
-def test_guests_cannot_gain_rights() -> None:
-    if sandbox.isolation() != "namespaces":
-        pytest.skip(sandbox.isolation_reason())
-    done = sh(
-        "mount -t tmpfs x /tmp; mount -o remount,rw /; umount /usr; unshare -Urm id -u; kill -9 1; echo $?"
-    )
-    assert done.stdout.split()[-1] != b"0"
-    assert sh("echo fine").stdout == b"fine\n"
-
-
 def test_readable_is_read_only(tmp_path: Path) -> None:
     if sandbox.isolation() != "namespaces":
         pytest.skip(sandbox.isolation_reason())
@@ -178,7 +159,9 @@ def test_readable_is_read_only(tmp_path: Path) -> None:
 
 
 def test_any_folder_can_be_cwd(tmp_path: Path, kind: sandbox.Isolation) -> None:
-    os.chmod(tmp_path, 0o755)  # guests of root are nobody
+    if kind == "bubblewrap" and os.geteuid() == 0:
+        pytest.skip("bubblewrap runs as the guest, who must reach the folder from /")
+    os.chmod(tmp_path, 0o755)  # guests of root are somebody else
     (tmp_path / "f").write_text("here")
     done = sandbox.run(["/bin/cat", "f"], cwd=tmp_path, isolation=kind)
     assert done.stdout == b"here"
@@ -229,11 +212,3 @@ def test_nothing_survives_the_program(kind: sandbox.Isolation, how: str) -> None
         time.sleep(0.1)
     assert processes_with(mark) == []
     assert not folder.parent.exists()
-
-
-def test_environment_variable_chooses() -> None:
-    code = "from itercli.engine import sandbox; print(sandbox.isolation(), sandbox.isolation_reason())"
-    for value, wanted in (("limits", "limits ITER_SANDBOX=limits"), ("nonsense", "one of auto")):
-        env = {**os.environ, "ITER_SANDBOX": value}
-        done = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True)
-        assert wanted in done.stdout + done.stderr
