@@ -9,11 +9,12 @@ from typing import Any
 
 from recipe_page_graph import data_of, flowchart
 from recipe_page_parts import WIRING, changes, links, meaning, missing_values, settings, table
-from recipe_page_schema import MISSING, option, sentence, value_at
+from recipe_page_schema import MISSING, option, value_at
 from recipe_page_yaml import head, plain, read
 
 from itercli import registry
 from itercli.recipe.compose import Composed
+from itercli.recipe.parts import sentence
 from itercli.recipe.plan import Plan, build_plan
 from itercli.recipe.schema import SCOPES, check
 from itercli.recipe.tree import builtin_dir

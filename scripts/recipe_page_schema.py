@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -14,6 +12,7 @@ from pydantic_core import PydanticUndefined
 from recipe_page_yaml import plain
 
 from itercli import registry
+from itercli.recipe.parts import attributes
 from itercli.recipe.schema import SCOPES, RecipeConfig
 from itercli.training.base import TrainingSpec
 
@@ -87,19 +86,6 @@ def nested(cls: type[BaseModel], name: str, value: Any) -> type[BaseModel] | Non
     info = cls.model_fields.get(name)
     types = [info.annotation, *get_args(info.annotation)] if info else []
     return next((t for t in types if isinstance(t, type) and issubclass(t, BaseModel)), None)
-
-
-def attributes(cls: type) -> dict[str, str]:
-    """Name -> text of the `Attributes:` section of a Google-style docstring."""
-    _, _, section = (inspect.getdoc(cls) or "").partition("\nAttributes:\n")
-    entries = re.findall(r"^    (\w+): (.*(?:\n     +.*)*)", section, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text) for name, text in entries}
-
-
-def sentence(cls: type | None) -> str:
-    """The first sentence of a docstring, with Markdown code marks."""
-    text = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
-    return re.split(r"(?<=[.?])\s|;\s", text)[0].rstrip(".") + "." if text else ""
 
 
 def _default(info: FieldInfo) -> str:

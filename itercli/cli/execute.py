@@ -21,7 +21,7 @@ from itercli.engine.machine import machine
 from itercli.engine.runner import RunFailed, RunInterrupted, Runner
 from itercli.engine.runs import Run
 from itercli.recipe.plan import Plan
-from itercli.report.tables import closing
+from itercli.report.tables import closing, launcher
 from itercli.report.text import clean
 from itercli.tracking.followers import Followers, Watched
 
@@ -44,7 +44,7 @@ def execute(
         quiet: Leave it to the caller to say how it ended.
     """
     run = Run(Path(os.path.abspath(root)) / name)
-    again = again or f"iter resume {name}"
+    again = again or f"{launcher()} resume {name}"
     try:
         with run.lock():
             return _locked(plan, run, overrides, again, plain, quiet)

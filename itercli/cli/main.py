@@ -12,6 +12,7 @@ COMMANDS = {
     "plan": "show what would run, and why, without running it",
     "validate": "check recipes completely",
     "recipes": "list, show, copy and begin recipes",
+    "parts": "list what recipes are made of: scorers, selectors, metrics ...",
     "schema": "JSON Schema of recipe files, options of a stage",
     "models": "list known models, pull one",
     "runs": "list runs",

@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from itercli.cli.execute import execute
     from itercli.recipe.plan import build_plan
+    from itercli.report.tables import launcher
 
     if args.multirun:
         return _sweep(args)
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         return fail_recipe(error)
     if args.name and ("/" in args.name or args.name.startswith(".")):
         return fail(f"--name {args.name!r}: a run name is a plain folder name", 2)
-    again = shlex.join(["iter", "run", *sys.argv[2:]]) if sys.argv[1:2] == ["run"] else None
+    again = f"{launcher()} {shlex.join(sys.argv[1:])}" if sys.argv[1:2] == ["run"] else None
     return execute(
         plan,
         root=Path(args.runs),

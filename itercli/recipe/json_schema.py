@@ -15,7 +15,6 @@ from pydantic.json_schema import models_json_schema
 from itercli import registry
 from itercli.recipe.fields import COMPONENT
 from itercli.recipe.schema import SCOPES, RecipeConfig
-from itercli.stages.base import Stage
 from itercli.training.base import TrainingSpec
 
 Json = dict[str, Any]
@@ -70,34 +69,6 @@ def recipe_schema() -> Json:
         **top,
         "$defs": dict(sorted(defs.items())),
     }
-
-
-def stage_options(name: str) -> list[dict[str, Any]]:
-    """Options of a stage: key, type, default (None where `required`), help, and whether only `how` it runs.
-
-    Raises:
-        KeyError: No such stage.
-    """
-    cls = registry.find("stage", name)
-    if cls is None:
-        raise KeyError(name)
-    assert issubclass(cls, Stage)
-    schema = cls.model_json_schema()
-    rows = []
-    for key, option in schema.get("properties", {}).items():
-        if key == "uses":
-            continue
-        rows.append(
-            {
-                "key": key,
-                "type": type_name(option),
-                "required": key in schema.get("required", ()) and key not in cls.DEFAULTS,
-                "default": option.get("default"),
-                "help": option.get("description", ""),
-                "how": bool(option.get("how")),
-            }
-        )
-    return rows
 
 
 def type_name(option: Json) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itercli.engine.runs import Run
@@ -102,8 +107,17 @@ def closing(run: Run, outcome: Outcome) -> None:
         else f"{outcome.ran} stages run, {outcome.reused} reused"
     )
     console.print(f"{run.name}: {done}", markup=False)
-    console.print(f"  iter show {run.name}", markup=False)
-    console.print(f"  iter samples {run.name}{_worth_seeing(run)}", markup=False)
+    command = launcher()
+    console.print(f"  {command} show {run.name}", markup=False)
+    console.print(f"  {command} samples {run.name}{_worth_seeing(run)}", markup=False)
+
+
+def launcher() -> str:
+    """The `iter` command as it can be typed in this shell: by its path where it isn't on the PATH."""
+    called = Path(sys.argv[0])
+    if called.name != "iter" or shutil.which("iter"):
+        return "iter"
+    return shlex.quote(os.path.relpath(called))
 
 
 def _worth_seeing(run: Run) -> str:

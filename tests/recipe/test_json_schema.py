@@ -11,7 +11,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from itercli import registry
-from itercli.recipe.json_schema import recipe_schema, stage_options
+from itercli.recipe.json_schema import recipe_schema
 from itercli.recipe.tree import builtin_dir
 
 FILES = sorted([*builtin_dir().glob("recipe/*.yaml"), *builtin_dir().glob("scale/**/*.yaml")])
@@ -85,16 +85,3 @@ def test_plug_ins_are_in_it() -> None:
     registry.load_plugin(TOY)
     recipe = yaml.safe_load(TOY.with_name("toy.yaml").read_text())
     assert Draft202012Validator(recipe_schema()).is_valid(recipe)
-
-
-def test_options_of_a_stage() -> None:
-    options = {o["key"]: o for o in stage_options("sample")}
-    assert options["n"] == {
-        "key": "n", "type": "whole number", "required": False, "default": 1,
-        "help": "Completions per prompt.", "how": False,
-    }  # fmt: skip
-    assert options["prompts"]["required"]
-    assert not options["sampler"]["required"]  # the recipe's
-    assert options["once"]["how"]
-    for name in registry.names("stage"):
-        assert stage_options(name)
