@@ -41,8 +41,8 @@ ABOUT = {
 }
 GENERAL_METRICS = {
     "pass@K": (
-        "Probability that one of K completions passes, unbiased (Chen et al. 2021, section 2.1), for a K up to "
-        "the stage's `n`.",
+        "Probability that one of K completions passes, unbiased (Chen et al. 2021, section 2.1); "
+        "K goes up to the stage's `n`.",
         ("Score.passed",),
     ),
     "mean_score": ("Mean of the scorer's values.", ("Score.value",)),
