@@ -13,7 +13,6 @@ import contextlib
 import gc
 import itertools
 import os
-import shutil
 import tempfile
 import time
 from collections import OrderedDict
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from itercli.models.merging import adapts_tied
 from itercli.records import ModelRef
 from itercli.sampling.base import Request, Sampled, SamplerError
 from itercli.sampling.policies import budget, by_version, distinct, no_room, policy_of
@@ -88,7 +88,9 @@ class VllmSampler:
         self._ends: tuple[int, ...] = ()
         self._context: int | None = None
         self._policies: dict[str | None, _Policy] = {}
+        # Folder of the base that the engine was started for, and whether with its embeddings untied.
         self._started_on: str | None = None
+        self._untied = False
         # What the engine holds: folder (base plus digest if merged) and, if known, its digest.
         self._weights: tuple[str, str | None] | None = None
         # Adapters in the engine by digest, the one used longest ago first.
@@ -130,6 +132,12 @@ class VllmSampler:
                 f"{versions}: merged weights are one policy at a time; set sampler.adapter=lora to serve "
                 "several adapters side by side"
             )
+        merged = [ref.version for ref in refs if ref.adapter is not None and not self._as_lora(ref)]
+        if len(refs) > 1 and merged:
+            raise SamplerError(
+                f"{versions}: the adapter of {merged[0]} changes tied embeddings, so vLLM can't serve it "
+                "beside others; train without them in training.lora.target_modules, or use sampler=transformers"
+            )
         adapters = sum(ref.adapter is not None for ref in refs)
         if len(refs) > 1 and adapters > self.spec.max_loras:
             raise SamplerError(
@@ -147,15 +155,14 @@ class VllmSampler:
         """
         began = time.perf_counter()
         report: dict[str, Any] = {}
-        as_lora = ref.adapter is not None and self.spec.adapter == "lora"
-        if self._engine is None or architecture(self._started_on or ref.base) != architecture(ref.base):
-            self.close()
-            self._start(ref)
-            report["switch"] = "engine started"
+        as_lora = self._as_lora(ref)
         if ref.adapter is None or as_lora:
-            self._reload(ref.base, (ref.base, None if as_lora else ref.digest), report)
+            self._bring(ref, ref.base, (ref.base, None if as_lora else ref.digest), False, report)
         else:
-            self._reload_merged(ref, report)
+            with tempfile.TemporaryDirectory(prefix="itercli-merged-") as folder:
+                untied = save_merged(ref, Path(folder))
+                report["adapter"] = "merged"
+                self._bring(ref, folder, (f"{ref.base} + {ref.digest}", ref.digest), untied, report)
         rivals = [(one.ref, one.logprobs) for one in beside]
         lora = None
         if as_lora:
@@ -173,6 +180,34 @@ class VllmSampler:
             raise
         report["seconds"] = round(time.perf_counter() - began, 3)
         return policy, report
+
+    def _as_lora(self, ref: ModelRef) -> bool:
+        """Whether a policy is served as an adapter: vLLM leaves out one on tied embeddings."""
+        return (
+            self.spec.adapter == "lora" and ref.adapter is not None and not adapts_tied(ref.base, ref.adapter)
+        )
+
+    def _bring(
+        self,
+        ref: ModelRef,
+        folder: str,
+        name: tuple[str, str | None],
+        untied: bool,
+        report: dict[str, Any],
+    ) -> None:
+        """Bring a folder's weights into the engine, started anew where they don't fit into it.
+
+        Args:
+            name: See `_weights`.
+            untied: The folder has an output layer of its own, and the base of `ref` has not.
+        """
+        base = architecture(ref.base)
+        if self._engine is None or self._untied != untied or architecture(str(self._started_on)) != base:
+            self.close()
+            self._start(ref, folder if untied else ref.base)
+            self._untied, self._weights = untied, name if untied else (ref.base, None)
+            report["switch"] = "engine started"
+        self._reload(folder, name, report)
 
     def _attach(self, ref: ModelRef, wanted: set[str]) -> Any:
         """The request for an adapter that is in the engine now, under a name used for no other."""
@@ -199,7 +234,7 @@ class VllmSampler:
         self._adapters[ref.digest] = lora
         return lora
 
-    def _start(self, model: ModelRef) -> None:
+    def _start(self, model: ModelRef, folder: str) -> None:
         from transformers import AutoTokenizer, GenerationConfig
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
@@ -221,7 +256,8 @@ class VllmSampler:
                 enable_lora=True, max_loras=spec.max_loras + int(on_cpu), max_lora_rank=spec.max_lora_rank
             )
         arguments = EngineArgs(
-            model=model.base,
+            model=folder,
+            tokenizer=model.base,
             dtype=dtype,
             max_num_seqs=spec.batch_size,
             gpu_memory_utilization=spec.gpu_memory_utilization,
@@ -240,7 +276,6 @@ class VllmSampler:
                 "(sampler.log_level=INFO shows more; on a shared GPU lower gpu_memory_utilization)"
             ) from error
         self._started_on = model.base
-        self._weights = (model.base, None)
         self._tokenizer = AutoTokenizer.from_pretrained(model.base, local_files_only=True)
         generation = None
         with contextlib.suppress(OSError):
@@ -263,15 +298,6 @@ class VllmSampler:
         self._engine.reset_prefix_cache()
         self._weights = name
         report.setdefault("switch", "weights reloaded")
-
-    def _reload_merged(self, model: ModelRef, report: dict[str, Any]) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="itercli-merged-"))
-        try:
-            save_merged(model, folder)
-            report["adapter"] = "merged"
-            self._reload(str(folder), (f"{model.base} + {model.digest}", model.digest), report)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _fingerprint(self, lora: Any) -> np.ndarray:
         """Log-probs of the probe prompt's own tokens; never served from the prefix cache."""

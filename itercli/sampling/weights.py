@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from itercli.models.merging import Untied, adapted_layers, merge
 from itercli.records import ModelRef
 from itercli.sampling.base import SamplerError
 
@@ -92,6 +93,7 @@ class Adapters:
         self.merge = merge
         self._kept: dict[str, torch.Tensor] = {}
         self._attached: Any = None
+        self._untied = Untied()
         # Set when the base can't be restored from what was kept.
         self.base_lost = False
 
@@ -102,7 +104,6 @@ class Adapters:
             SamplerError: The adapter does not fit the base.
         """
         from peft import PeftModel
-        from peft.tuners.lora import LoraLayer
 
         plain = is_plain_lora(adapter)
         try:
@@ -116,12 +117,11 @@ class Adapters:
             self.base_lost = not plain
             return attached
         if plain:
-            for name, module in attached.named_modules():
-                if isinstance(module, LoraLayer):
-                    layer: Any = module.get_base_layer()
-                    self._kept[_plain_name(name)] = layer.weight.detach().clone()
+            self._kept = {
+                name: layer.weight.detach().clone() for name, layer in adapted_layers(attached).items()
+            }
         self.base_lost = not plain
-        merged = attached.merge_and_unload()
+        merged, self._untied = merge(attached)
         merged.eval()
         return merged
 
@@ -130,6 +130,7 @@ class Adapters:
         if self._attached is not None:
             model = self._attached.unload()
             self._attached = None
+        self._untied.restore()
         with torch.no_grad():
             for name, weight in self._kept.items():
                 model.get_submodule(name).weight.copy_(weight)
@@ -140,26 +141,32 @@ class Adapters:
         return model
 
 
-def _plain_name(name: str) -> str:
-    return name.removeprefix("base_model.model.")
-
-
-def save_merged(ref: ModelRef, folder: Path, dtype: torch.dtype | None = None) -> None:
+def save_merged(ref: ModelRef, folder: Path, dtype: torch.dtype | None = None) -> bool:
     """Write base plus adapter as a full model; the sum is formed in float32.
 
     Args:
         dtype: Dtype of the files; None keeps the base's.
+
+    Returns:
+        Whether the base's embeddings are tied and the written model's are not (see `merging`).
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(ref.base, local_files_only=True)
     keep = dtype or getattr(config, "dtype", None) or torch.float32
     model: Any = AutoModelForCausalLM.from_pretrained(ref.base, dtype=torch.float32, local_files_only=True)
+    tied = _tied(model.config)
     if ref.adapter is not None:
         model = Adapters(merge=True).apply(model, ref.adapter)
+    untied = tied and not _tied(model.config)
     model.to(keep).save_pretrained(folder)
     del model
     gc.collect()
+    return untied
+
+
+def _tied(config: Any) -> bool:
+    return bool(getattr(config, "tie_word_embeddings", False))
 
 
 def weights_differ(old: ModelRef, new: ModelRef) -> bool:

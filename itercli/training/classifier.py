@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itercli.models.merging import merge
 from itercli.records import ModelRef
 from itercli.training.base import LoraSpec
 from itercli.training.models import compute_dtype, load_tokenizer, with_adapter
@@ -74,7 +75,7 @@ def load_classifier(
     if ref.adapter is not None:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, ref.adapter).merge_and_unload()
+        model, _ = merge(PeftModel.from_pretrained(model, ref.adapter))
     return model.requires_grad_(True)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from itercli.engine.machine import settle_dtype
+from itercli.models.merging import merge
 from itercli.records import ModelRef
 from itercli.training.base import LoraSpec
 
@@ -55,7 +56,7 @@ def load_model(
         if ref.adapter is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, ref.adapter).merge_and_unload()
+            model, _ = merge(PeftModel.from_pretrained(model, ref.adapter))
     else:
         model = with_adapter(model, ref, lora, seed)
     if not trainable:

@@ -7,11 +7,14 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from itercli.sampling.base import SamplerError
-from itercli.sampling.specs import VllmSpec, importable
+from itercli.sampling.probe import PROBE_TEXT
+from itercli.sampling.specs import TransformersSpec, VllmSpec, importable
 from itercli.sampling.vllm_sampler import _sampled
+from tests.models.test_merging import adapt, make
 from tests.sampling.conftest import Chains, ask, never, ref_of, save_adapter
 
 
@@ -177,5 +180,34 @@ def test_two_adapters_and_their_base_in_one_engine(models, tmp_path, monkeypatch
         monkeypatch.setattr(sampler, "_attach", lambda ref, wanted: None)
         with pytest.raises(SamplerError, match="still answers exactly as the base of generator@1"):
             sampler.load(gen.model_copy(update={"digest": "not seen before"}))
+    finally:
+        sampler.close()
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+@pytest.mark.skipif(not importable("vllm"), reason="no vLLM here: see requirements/vllm-cpu.txt")
+@pytest.mark.parametrize("how", ["merge", "lora"])
+def test_an_adapter_on_tied_embeddings_answers_as_it_was_trained(how, tmp_path):
+    import torch
+
+    base = make(tmp_path / "base", "llama", tied=True)
+    start, trained = ref_of(base), adapt(base, tmp_path / "adapter", ["lm_head", "embed_tokens"])
+    options = {"adapter": how, "dtype": "float32", "kv_cache_gib": 1, "compile": False}
+    sampler = VllmSpec(batch_size=8, max_model_len=128, **options).build()
+    beside = TransformersSpec(adapter="attach", batch_size=8, dtype="float32", device="cpu").build()
+    try:
+        # The engine is started anew where an output layer of its own comes or goes.
+        for ref in (trained, start)[: 2 if how == "merge" else 1]:
+            report = sampler.load(ref)
+            assert report["switch"] == "engine started"
+            assert report.get("adapter") == ("merged" if ref is trained else None)
+            beside.load(ref)
+            ids = torch.tensor([beside._tokenizer(PROBE_TEXT)["input_ids"][:48]])
+            right = torch.log_softmax(beside._model(input_ids=ids).logits[0].float(), -1)
+            right = right[:-1].gather(1, ids[0, 1:, None])[:, 0]
+            assert np.allclose(sampler._policies[None].logprobs, right.numpy(), atol=1e-3, rtol=0)
+        with pytest.raises(SamplerError, match=r"policy@1 changes tied embeddings|adapter=lora"):
+            sampler.load(trained, start)
     finally:
         sampler.close()
