@@ -13,7 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -109,6 +109,10 @@ class Component(BaseModel):
         VERSION: Raise it when the same options start to give different results: it is
             part of the stage key, so artifacts of the old code are not reused.
         SANDBOXED: It runs programs in the sandbox, so a plan checks that there is one.
+        NEEDS: Fields of rows that it can't do without: ``Prompt.reference``, ``Prompt.meta.bench``,
+            ``Score.passed``. Plans look whether the data have them.
+        NEEDS_EVERY: Whether each row must have them; False: it leaves out rows that don't, so
+            at least one must.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -117,7 +121,25 @@ class Component(BaseModel):
     GROUP: ClassVar[str] = ""
     VERSION: ClassVar[int] = 1
     SANDBOXED: ClassVar[bool] = False
+    NEEDS: ClassVar[tuple[str, ...]] = ()
+    NEEDS_EVERY: ClassVar[bool] = True
     SOURCE_DIGEST: ClassVar[str | None] = None
+
+    def needs(self) -> tuple[str, ...]:
+        """`NEEDS` under these options."""
+        return self.NEEDS
+
+    def objection(self, prompt: Any) -> str:
+        """Why it can't work on this `Prompt`, for what `NEEDS` can't say; empty: it can."""
+        return ""
+
+    def parts(self) -> Iterator[tuple[str, Component]]:
+        """Option -> component that it names."""
+        for field in type(self).model_fields:
+            value = getattr(self, field)
+            for one in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(one, Component):
+                    yield field, one
 
     def key_params(self) -> dict[str, Any]:
         """The options that change the result, nested components included."""

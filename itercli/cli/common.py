@@ -23,6 +23,15 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     add_runs_argument(parser)
 
 
+def add_deep_argument(parser: argparse.ArgumentParser) -> None:
+    """How much of the data is looked at."""
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="look at all rows of the data, not at the first 1,000",
+    )
+
+
 def add_runs_argument(parser: argparse.ArgumentParser) -> None:
     """The folder of all runs."""
     parser.add_argument(

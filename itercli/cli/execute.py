@@ -20,6 +20,7 @@ from itercli.engine.files import Locked, write_atomic
 from itercli.engine.machine import machine
 from itercli.engine.runner import RunFailed, RunInterrupted, Runner
 from itercli.engine.runs import Run
+from itercli.recipe.errors import RecipeError
 from itercli.recipe.plan import Plan
 from itercli.report.tables import closing, launcher
 from itercli.report.text import clean
@@ -85,6 +86,10 @@ def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool,
     except RunInterrupted as error:
         code, info["state"] = 128 + error.signum, "interrupted"
         message = f"{error}; everything finished is kept. Go on with:\n  {again}"
+    except RecipeError as error:
+        code, info["state"] = 2, "failed"
+        info["error"] = str(error)
+        message = error.render()
     except RunFailed as error:
         code, info["state"] = 1, "failed"
         info["error"] = str(error)

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from itercli.cli.common import add_recipe_arguments, emit, fail_recipe, load
+from itercli.cli.common import add_deep_argument, add_recipe_arguments, emit, fail_recipe, load
 from itercli.recipe.errors import RecipeError
 
 
@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("-m", "--multirun", action="store_true", help="a run for every combination of values")
     parser.add_argument("--name", help="compare with this run instead of the one the recipe finds")
+    add_deep_argument(parser)
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -23,12 +24,15 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from itercli.engine.runs import Run
     from itercli.engine.status import latest_keys, statuses
+    from itercli.preflight import problems
     from itercli.recipe.plan import build_plan
 
     if args.multirun:
         return _sweep(args)
     try:
         plan = build_plan(load(args), provisional=True)
+        if found := problems(plan, deep=args.deep):
+            raise RecipeError(found, plan.recipe.config.name)
     except RecipeError as error:
         return fail_recipe(error, args.json)
     run_ = Run(Path(args.runs) / (args.name or plan.name))

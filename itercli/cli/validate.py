@@ -1,24 +1,27 @@
 """Check recipes completely: one with its overrides, a file, or all that are shipped and yours.
 
-Nothing is run and nothing heavy is imported. All problems are reported at once.
+No stage is run and nothing heavy is imported. The data are opened, the first rows of each source
+(--deep: all), and the models' folders. All problems are reported at once.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from itercli.cli.common import add_recipe_arguments, emit, fail_recipe, load
+from itercli.cli.common import add_deep_argument, add_recipe_arguments, emit, fail_recipe, load
 from itercli.recipe.errors import RecipeError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_recipe_arguments(parser)
+    add_deep_argument(parser)
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    from itercli.preflight import problems
     from itercli.recipe.plan import build_plan
     from itercli.recipe.tree import options
 
@@ -39,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
         args.overrides = target
         try:
             plan = build_plan(load(args), provisional=True)
+            if found := problems(plan, deep=args.deep):
+                raise RecipeError(found, plan.recipe.config.name)
             valid.append({"recipe": _recipe_of(target), "stages": len(plan.nodes)})
         except RecipeError as error:
             error.recipe = error.recipe or _recipe_of(target)

@@ -52,6 +52,13 @@ class Source(Component):
             DataError: A file is missing or malformed.
         """
 
+    def read(self) -> Iterator[Prompt | DataError]:
+        """The prompts, and what is wrong with the data; a source that can go on behind an error does."""
+        try:
+            yield from self.prompts()
+        except DataError as error:
+            yield error
+
     @abstractmethod
     def fingerprint(self) -> dict[str, str]:
         """Content hash of each file that `prompts` reads, for the stage key.
@@ -101,11 +108,13 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise unreadable(path, error) from error
     try:
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        return raw.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(path, None, f"not gzip ({error})", "Fetch it again, or rename it") from error
     except UnicodeDecodeError as error:
-        raise DataError(path, None, f"not UTF-8 (byte {error.start})", "Convert it to UTF-8") from error
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(path, line, f"not UTF-8 (byte {error.start})", "Convert it to UTF-8") from error
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -114,17 +123,49 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         DataError: The file is missing, or a line is not a JSON object.
     """
+    for number, row in jsonl_rows(path):
+        if isinstance(row, DataError):
+            raise row
+        yield number, row
+
+
+def jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
+    """As `read_jsonl`, but with the error in the place of a line that is none, and on behind it.
+
+    Raises:
+        DataError: The file can't be read.
+    """
     # Only "\n" ends a line: str.splitlines() would also split inside JSON strings at U+2028.
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
-            raise DataError(path, number, f"not JSON ({error})", ONE_OBJECT) from error
+        except (ValueError, RecursionError) as error:
+            yield number, DataError(path, number, f"not JSON ({error})", ONE_OBJECT)
+            continue
         if not isinstance(row, dict):
-            raise DataError(path, number, f"a JSON {type(row).__name__}", ONE_OBJECT)
-        yield number, row
+            yield number, DataError(path, number, f"a JSON {type(row).__name__}", ONE_OBJECT)
+        elif what := _not_storable(line, row):
+            yield number, DataError(path, number, what, "Correct the line")
+        else:
+            yield number, row
+
+
+def _not_storable(line: str, row: dict[str, Any]) -> str:
+    """What Python reads as JSON, and no file can hold: half a surrogate pair, NaN; else an empty string."""
+    if "\\u" in line:  # only an escape can make one
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            return f"half a surrogate pair, \\u{ord(half):04x}, which is no character"
+    if "NaN" in line or "Infinity" in line:
+        try:
+            json.dumps(row, allow_nan=False)
+        except ValueError:
+            return "NaN or Infinity, which is no JSON"
+    return ""
 
 
 def string_field(path: Path, line: int | None, row: dict[str, Any], name: str) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from itercli.data.base import DataError, Source, hash_files, read_jsonl
+from itercli.data.base import DataError, Source, hash_files, jsonl_rows
+from itercli.recipe.seeds import digest
 from itercli.records import Message, Prompt
 from itercli.registry import register
+
+LastAnswer = Literal["fail", "reference", "keep"]
+SHOWS = "'messages' end with the assistant's answer, so the prompt shows it"
+ENDS = "Take it out, or set `last_answer: reference` (it is the reference) or `keep` (it stays in the prompt)"
 
 
 @register("source", "jsonl")
@@ -19,38 +25,61 @@ class Jsonl(Source):
     """Prompts from JSON Lines.
 
     Each object has `prompt` (text of one user turn) or `messages` (a list of role and
-    content), and may have `id` (else the file's stem and the row's number), `reference` and
-    `meta`; every other field goes into `meta` too.
+    content), and may have `id`, `reference` and `meta`; every other field goes into `meta` too.
+    A row without an `id` (or with null) is named after the file and a hash of its messages, so
+    that it keeps its name, and with it its samples, when other rows come and go.
 
     Attributes:
         path: The file.
         offset: Rows to skip.
         limit: Rows to give, None for all.
+        last_answer: Messages that end with the assistant's would show the model its answer: "fail",
+            "reference" takes that answer as the reference, "keep" leaves it in the prompt.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     path: Path = Field(json_schema_extra={"how": True})
     offset: int = Field(0, ge=0)
     limit: int | None = Field(None, ge=1)
+    last_answer: LastAnswer = "fail"
 
     def prompts(self) -> Iterator[Prompt]:
-        path = self.path.expanduser()
-        seen: dict[str, int] = {}
-        stop = None if self.limit is None else self.offset + self.limit
-        for number, (line, row) in islice(enumerate(read_jsonl(path)), self.offset, stop):
-            prompt = _prompt(path, line, row, f"{path.stem}/{number}")
-            if prompt.id in seen:
-                what = f"id {prompt.id!r} is also on line {seen[prompt.id]}"
-                raise DataError(path, line, what, "Give each row an id of its own, or none")
-            seen[prompt.id] = line
+        for prompt in self.read():
+            if isinstance(prompt, DataError):
+                raise prompt
             yield prompt
+
+    def read(self) -> Iterator[Prompt | DataError]:
+        path = self.path.expanduser()
+        stop = None if self.limit is None else self.offset + self.limit
+        seen: dict[str, int] = {}
+        same: Counter[str] = Counter()
+        try:
+            for line, row in islice(jsonl_rows(path), self.offset, stop):
+                try:
+                    prompt = _prompt(path, line, row, self.last_answer)
+                    if prompt.id in seen:
+                        if row.get("id") is not None:  # type: ignore[union-attr]
+                            what = f"id {prompt.id!r} is also on line {seen[prompt.id]}"
+                            raise DataError(path, line, what, "Give each row an id of its own, or none")
+                        same[prompt.id] += 1
+                        prompt = prompt.model_copy(update={"id": f"{prompt.id}-{same[prompt.id]}"})
+                except DataError as error:
+                    yield error
+                    continue
+                seen[prompt.id] = line
+                yield prompt
+        except DataError as error:
+            yield error
 
     def fingerprint(self) -> dict[str, str]:
         return hash_files([self.path.expanduser()])
 
 
-def _prompt(path: Path, line: int, row: dict[str, Any], default_id: str) -> Prompt:
+def _prompt(path: Path, line: int, row: dict[str, Any] | DataError, last_answer: LastAnswer) -> Prompt:
+    if isinstance(row, DataError):
+        raise row
     rest = dict(row)
     text, messages = rest.pop("prompt", None), rest.pop("messages", None)
     if (text is None) == (messages is None):
@@ -62,15 +91,21 @@ def _prompt(path: Path, line: int, row: dict[str, Any], default_id: str) -> Prom
     meta = rest.pop("meta", None) or {}
     if not isinstance(meta, dict):
         raise DataError(path, line, f"'meta' is a {type(meta).__name__}", "Give an object")
-    identity, reference = rest.pop("id", default_id), rest.pop("reference", None)
+    identity, reference = rest.pop("id", None), rest.pop("reference", None)
     turns = [{"role": "user", "content": text}] if text is not None else messages
     try:
-        return Prompt(
-            id=str(identity),
-            messages=[Message.model_validate(turn) for turn in turns],
-            reference=reference,
-            meta={**rest, **meta},
-        )
+        found = [Message.model_validate(turn) for turn in turns]
+        if not found:
+            raise DataError(path, line, "'messages' is empty", "Give at least the user's turn")
+        if found[-1].role == "assistant" and last_answer != "keep":
+            if last_answer == "fail" or len(found) == 1 or reference is not None:
+                raise DataError(path, line, SHOWS, ENDS)
+            reference = found.pop().content
+        if identity is None:
+            identity = f"{path.stem}/{digest([[m.role, m.content] for m in found], 10)}"
+        return Prompt(id=str(identity), messages=found, reference=reference, meta={**rest, **meta})
+    except DataError:
+        raise
     except (ValidationError, TypeError) as error:
         where, what = "messages", str(error)
         if isinstance(error, ValidationError):

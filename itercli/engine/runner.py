@@ -21,6 +21,8 @@ from itercli.engine.devices import gpu_count
 from itercli.engine.runs import Run
 from itercli.engine.status import Status, status_of, statuses
 from itercli.engine.workers import WorkerDied, WorkerProcess
+from itercli.preflight import problems
+from itercli.recipe.errors import RecipeError
 from itercli.recipe.plan import Node, Plan, build_plan, node_id
 from itercli.sampling.base import SamplerSpec
 
@@ -96,6 +98,7 @@ class Runner:
         """Run until everything is done.
 
         Raises:
+            RecipeError: The data or models don't do for what the recipe wants of them.
             RunFailed: A stage failed or its worker died.
             RunInterrupted: SIGINT or SIGTERM; a second one kills the workers at once.
         """
@@ -104,6 +107,7 @@ class Runner:
         self.display.planned(self.plan, self.status)
         self._reuse()
         if self._remaining():
+            self._check()
             with _signals(self._on_signal):
                 try:
                     self._loop()
@@ -117,6 +121,12 @@ class Runner:
         return self.outcome
 
     # -- scheduling ---------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Look at all data that what is to run will read, before anything is computed."""
+        due = {n.id for n in self._remaining()}
+        if found := problems(self.plan, deep=True, store=self.run.store, due=due):
+            raise RecipeError(found, self.config.name)
 
     def _remaining(self) -> list[Node]:
         return [n for n in self.plan.nodes.values() if n.id not in self.done]

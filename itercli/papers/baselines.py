@@ -18,6 +18,7 @@ class References(Selector):
     """The references alone, whatever was sampled: plain supervised fine-tuning."""
 
     EXAMPLES: ClassVar[type[Record]] = RankedExample
+    NEEDS: ClassVar[tuple[str, ...]] = ("Prompt.reference",)
 
     def select(
         self, groups: Iterable[tuple[Prompt, list[Score]]], *, rng: random.Random
@@ -42,6 +43,10 @@ class Best(Selector):
     n: int = Field(1, ge=1, description="Distinct completions per prompt at most.")
     require_passed: bool = Field(True, description="Only completions that the verifier passed.")
     min_value: float | None = Field(None, description="Only scores of at least this.")
+
+    def needs(self) -> tuple[str, ...]:
+        """With `require_passed`, verdicts."""
+        return ("Score.passed",) if self.require_passed else ()
 
     def select(
         self, groups: Iterable[tuple[Prompt, list[Score]]], *, rng: random.Random

@@ -56,6 +56,14 @@ class QualityScorer(Scorer):
             raise ValueError(f"score_rule: {self.score_rule} needs verify: true")
         return self
 
+    def needs(self) -> tuple[str, ...]:
+        """The verifier's needs."""
+        return self.verifier.needs() if self.verify else ()
+
+    def leaves_open(self) -> tuple[str, ...]:
+        """Without a verifier nothing tells right from wrong."""
+        return self.verifier.leaves_open() if self.verify else ("Score.passed",)
+
     def open(self) -> Judge:
         """Make the judge; see `Scorer.open`."""
         return _QualityJudge(self, self.verifier.open() if self.verify else None)
@@ -146,6 +154,13 @@ class RankingSelector(Selector):
         "completion", description="Train on what the model wrote, or on the code extracted from it."
     )
     reference_score: float = Field(1.0, description="Score of the reference.")
+
+    def needs(self) -> tuple[str, ...]:
+        """What its targets come from."""
+        if self.keep_targetless:
+            return ()
+        known = {"reference": ("Prompt.reference",), "verified": ("Score.passed",)}
+        return known.get(self.targets, ())
 
     def select(
         self, groups: Iterable[tuple[Prompt, list[Score]]], *, rng: random.Random

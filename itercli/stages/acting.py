@@ -115,6 +115,19 @@ class ActingStage(Prompted, JobStage):
         description="Tasks under way at once. More than an environment has instances cost it replays.",
     )
 
+    def objection(self, prompt: Prompt) -> str:
+        specs = [spec.known_as for spec in self.environment]
+        if (name := prompt.meta.get("environment")) not in specs:
+            return (
+                f"task {prompt.id!r} is of environment {name!r}, which `environment:` does not list "
+                f"({', '.join(specs)}); list it, or take other prompts"
+            )
+        return (
+            ""
+            if "task" in prompt.meta
+            else f"prompt {prompt.id!r} has no meta.task: its source makes no tasks"
+        )
+
     @field_validator("environment", mode="before")
     @classmethod
     def _several(cls, given: Any) -> Any:
@@ -148,13 +161,8 @@ class ActingStage(Prompted, JobStage):
         tasks = [p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)]
         specs = {spec.known_as: spec for spec in self.environment}
         for p in tasks:
-            if (name := p.meta.get("environment")) not in specs:
-                raise StageError(
-                    f"{ctx.name}: task {p.id!r} is of environment {name!r}, which `environment:` does not "
-                    f"list ({', '.join(specs)}); list it, or take other prompts"
-                )
-            if "task" not in p.meta:
-                raise StageError(f"{ctx.name}: prompt {p.id!r} has no meta.task: its source makes no tasks")
+            if what := self.objection(p):
+                raise StageError(f"{ctx.name}: {what}")
         if not tasks:
             raise StageError(f"{ctx.name}: there are no tasks; check the source of its prompts")
         window = Window(self.window_turns, self.window_tokens, self._counter(ctx))

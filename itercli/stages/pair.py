@@ -31,6 +31,7 @@ class Pair(Stage):
     OUTPUT = "pairs"
     SEEDED = True
     WITH_PROMPTS = True
+    NEEDS_EVERY = False
 
     uses: Literal["pair"] = "pair"
     of: str = Field(
@@ -75,6 +76,9 @@ class Pair(Stage):
                 for key in sorted(rewards)
             ]
         return problems
+
+    def needs(self) -> tuple[str, ...]:
+        return ("Prompt.reference",) if self.rule == OWN else ()
 
     def run(self, ctx: StageContext) -> None:
         prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}

@@ -22,11 +22,15 @@ class References(Prompted):
     """
 
     OUTPUT = "trajectories"
+    NEEDS_EVERY = False
 
     uses: Literal["references"] = "references"
     field: str | None = Field(
         None, description="Prompt meta field with a list of answers, to be given instead of the reference."
     )
+
+    def needs(self) -> tuple[str, ...]:
+        return ("Prompt.reference" if self.field is None else f"Prompt.meta.{self.field}",)
 
     def run(self, ctx: StageContext) -> None:
         prompts = [p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)]

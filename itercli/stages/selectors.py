@@ -28,6 +28,7 @@ class Selector(Component):
         ROWS: What it reads for each prompt: `Score`, or `Trajectory` where no score is needed.
     """
 
+    NEEDS_EVERY: ClassVar[bool] = False
     EXAMPLES: ClassVar[type[Record]]
     ROWS: ClassVar[type[Record]] = Score
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
@@ -32,10 +33,14 @@ class Slice(Prompted):
     def links(self, name: str) -> list[Link]:
         return [Link("whole", inline(self.prompts, name)[0], ("prompts",), "prompts")]
 
+    def share(self, rows: Iterable[Prompt], iteration: int) -> list[Prompt]:
+        """An iteration's prompts of all these."""
+        dealt = sorted(rows, key=lambda p: hashlib.sha256(f"{self.salt} {p.id}".encode()).digest())
+        return dealt[(iteration - 1) % self.slices :: self.slices]
+
     def run(self, ctx: StageContext) -> None:
         rows = [p for a in ctx.inputs["whole"] for p in a.rows(Prompt)]
-        rows.sort(key=lambda p: hashlib.sha256(f"{self.salt} {p.id}".encode()).digest())
-        mine = rows[(ctx.iteration - 1) % self.slices :: self.slices]
+        mine = self.share(rows, ctx.iteration)
         if not mine:
             raise StageError(f"{ctx.name}: {len(rows)} prompts can't be cut into {self.slices} slices")
         ctx.finish_rows(Prompt, iter(mine))

@@ -57,6 +57,10 @@ class Scorer(Component):
 
     MEASURES: ClassVar[tuple[str, ...]] = ()
 
+    def leaves_open(self) -> tuple[str, ...]:
+        """Fields of `Score` that it never fills: ``Score.passed`` if it can't tell right from wrong."""
+        return ()
+
     @abstractmethod
     def open(self) -> Judge:
         """Make the judge; called in a worker."""

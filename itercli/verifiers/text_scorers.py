@@ -7,6 +7,7 @@ decides what is kept: rules that do are in `text_check`.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 from pydantic import ValidationError
@@ -38,6 +39,9 @@ class TextScorer(Scorer):
 
     check: Check | None = None
     language: Language | None = None
+
+    def leaves_open(self) -> tuple[str, ...]:
+        return () if self.check else ("Score.passed",)
 
     def open(self) -> TextJudge:
         return TextJudge(self)
@@ -100,19 +104,25 @@ class Text(TextScorer):
 class LonGenScorer(TextScorer):
     """LonGen's length score, 0 to 1, by the limit in ``prompt.meta["length"]`` (`LengthLimit`)."""
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("Prompt.meta.length",)
     MEASURES: ClassVar[tuple[str, ...]] = (*MEASURES, "length_score")
 
+    def objection(self, prompt: Prompt) -> str:
+        return _objection(lambda: self._limit(prompt))
+
     def value(self, prompt: Prompt, text: str, measures: Measures) -> float:
+        score = measures["length_score"] = longgen_score(longgen_words(text), self._limit(prompt))
+        return score
+
+    def _limit(self, prompt: Prompt) -> LengthLimit:
         try:
-            limit = LengthLimit.model_validate(prompt.meta.get("length"))
+            return LengthLimit.model_validate(prompt.meta.get("length"))
         except ValidationError as error:
             raise NoLength(
                 f"prompt {prompt.id!r} has no length limit in meta['length'] "
                 f"({prompt.meta.get('length')!r}): {error.errors()[0]['msg']}. Give it one, as "
                 "{kind: about, n: 3000}, take data=longgen, or score with `text`"
             ) from error
-        score = measures["length_score"] = longgen_score(longgen_words(text), limit)
-        return score
 
 
 @register("scorer", "longbench_write")
@@ -124,7 +134,16 @@ class LongBenchScorer(TextScorer):
 
     MEASURES: ClassVar[tuple[str, ...]] = (*MEASURES, "length_score", "longbench_words")
 
+    def objection(self, prompt: Prompt) -> str:
+        return _objection(lambda: self._required(prompt))
+
     def value(self, prompt: Prompt, text: str, measures: Measures) -> float:
+        words = longbench_words(text)
+        measures["longbench_words"] = words
+        score = measures["length_score"] = longbench_score(self._required(prompt), words)
+        return score
+
+    def _required(self, prompt: Prompt) -> float:
         limit = prompt.meta.get("length")
         about = limit.get("n") if isinstance(limit, dict) and limit.get("kind") == "about" else None
         required = prompt.meta.get("required", about)
@@ -133,7 +152,12 @@ class LongBenchScorer(TextScorer):
                 f"prompt {prompt.id!r} has no required length in meta['required'] ({required!r}): give it "
                 "one in words, take data=longbench_write, or score with `text`"
             )
-        words = longbench_words(text)
-        measures["longbench_words"] = words
-        score = measures["length_score"] = longbench_score(required, words)
-        return score
+        return required
+
+
+def _objection(read: Callable[[], object]) -> str:
+    try:
+        read()
+    except NoLength as error:
+        return str(error)
+    return ""

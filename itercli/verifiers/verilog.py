@@ -238,6 +238,7 @@ class Functional(Scorer):
 
     VERSION: ClassVar[int] = 2
     SANDBOXED: ClassVar[bool] = True
+    NEEDS: ClassVar[tuple[str, ...]] = ("Prompt.meta.bench",)
 
     simulator: Literal["icarus", "svling"] = "icarus"
     svling_python: str | None = how(None)

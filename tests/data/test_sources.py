@@ -26,7 +26,8 @@ def test_rows(tmp_path: Path) -> None:
         '{"id": 7, "messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]}',
     )
     first, second = Jsonl(path=path).prompts()
-    assert (first.id, first.reference, first.meta) == ("own/0", "1", {"level": 3, "bench": "b"})
+    assert first.id.startswith("own/")
+    assert (first.reference, first.meta) == ("1", {"level": 3, "bench": "b"})
     assert first.messages == [Message(role="user", content="One\u2028line")]
     assert second.id == "7"
     assert [m.role for m in second.messages] == ["system", "user"]
@@ -36,7 +37,39 @@ def test_rows(tmp_path: Path) -> None:
 def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines(tmp_path, '{"prompt": "x"}')
     monkeypatch.chdir(tmp_path)
-    assert [p.id for p in Jsonl(path=Path("own.jsonl")).prompts()] == ["own/0"]
+    assert [p.messages[0].content for p in Jsonl(path=Path("own.jsonl")).prompts()] == ["x"]
+
+
+def test_rows_without_an_id_keep_theirs_when_others_go(tmp_path: Path) -> None:
+    rows = [f'{{"prompt": "{text}", "id": null}}' for text in "abcab"]
+    names = [p.id for p in Jsonl(path=lines(tmp_path, *rows)).prompts()]
+    assert len(set(names)) == 5
+    assert names[3:] == [f"{names[0]}-1", f"{names[1]}-1"]
+    without = [p.id for p in Jsonl(path=lines(tmp_path, *rows[:2], *rows[3:])).prompts()]
+    assert without == names[:2] + names[3:]
+    # What isn't asked of the model is no part of the name: an edited reference keeps the samples.
+    edited = Jsonl(path=lines(tmp_path, '{"prompt": "a", "reference": "new"}'))
+    assert [p.id for p in edited.prompts()] == names[:1]
+
+
+ANSWERED = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}'
+
+
+def test_messages_that_end_with_the_answer(tmp_path: Path) -> None:
+    path = lines(tmp_path, ANSWERED)
+    with pytest.raises(DataError, match=r"prompt shows it\. Take it out, or set `last_answer: reference`"):
+        list(Jsonl(path=path).prompts())
+    (prompt,) = Jsonl(path=path, last_answer="reference").prompts()
+    assert ([m.content for m in prompt.messages], prompt.reference) == (["q"], "a")
+    (prompt,) = Jsonl(path=path, last_answer="keep").prompts()
+    assert ([m.content for m in prompt.messages], prompt.reference) == (["q", "a"], None)
+
+
+def test_reading_goes_on_behind_an_error(tmp_path: Path) -> None:
+    path = lines(tmp_path, "{", '{"prompt": "a"}', ANSWERED, "[1]", '{"prompt": "b"}')
+    found = list(Jsonl(path=path).read())
+    assert [e.line for e in found if isinstance(e, DataError)] == [1, 3, 4]
+    assert [p.messages[0].content for p in found if not isinstance(p, DataError)] == ["a", "b"]
 
 
 def test_key_follows_the_content_not_the_place(tmp_path: Path) -> None:
@@ -64,6 +97,10 @@ def test_key_follows_the_content_not_the_place(tmp_path: Path) -> None:
         ('{"messages": 3}', "messages"),
         ('{"prompt": "a", "reference": 5}', "reference: Input should be"),
         ('{"prompt": "a", "meta": 5}', "'meta' is a int"),
+        ('{"prompt": "a", "meta": {"x": "\\udc00"}}', r"half a surrogate pair, \\udc00"),
+        ('{"prompt": "\\ud83d and more"}', r"half a surrogate pair, \\ud83d"),
+        ('{"prompt": "a", "weight": NaN}', "NaN or Infinity"),
+        ('{"messages": []}', "'messages' is empty"),
         ('{"id": "x", "prompt": "a"}', "is also on line 1"),
     ],
 )
