@@ -48,7 +48,7 @@ def load(args: argparse.Namespace) -> Recipe:
     from itercli.recipe.compose import compose_recipe
 
     composed = compose_recipe(args.overrides, args.recipes)
-    return check(composed.raw, base=Path.cwd(), locate=composed.locate)
+    return check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
 
 
 def emit(schema: str, **content: Any) -> int:

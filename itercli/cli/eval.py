@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             model, version = target(args.runs, what[0], args.recipes)
             overrides.append(model)
         composed = compose_suite(overrides, args.recipes)
-        recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate)
+        recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
         plan = build_plan(recipe, download=not args.offline)
     except RecipeError as error:
         return fail_recipe(error, args.json)

@@ -104,7 +104,7 @@ def _new(args: argparse.Namespace, known: Collection[str]) -> int:
 
     def load(recipe: str) -> Recipe:
         composed = compose_recipe([f"recipe={recipe}"], args.recipes)
-        return check(composed.raw, base=Path.cwd(), locate=composed.locate)
+        return check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
 
     text = derived(args.name, args.base, load(args.base))
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,6 +35,7 @@ from itercli.recipe.errors import Problem, RecipeError, nearest, shorten
 from itercli.recipe.locate import locate
 from itercli.recipe.tree import GROUP_KEYS, OVERRIDE, ROOT_CONFIG, builtin_dir, user_dirs
 
+INTERPOLATION = re.compile(r"\$\{(\w[\w.-]*)\}")  # of another key, whole
 _extra_dirs: list[Path] = []
 
 
@@ -47,6 +53,7 @@ class Composed:
 
     Attributes:
         raw: Plain mapping, all interpolations resolved.
+        written: The same before they were resolved.
         overrides: The user's overrides, as given.
         choices: Config group -> option chosen.
     """
@@ -55,6 +62,18 @@ class Composed:
     overrides: list[str]
     choices: dict[str, str] = field(default_factory=dict)
     dirs: list[Path] = field(default_factory=list)
+    written: dict[str, Any] = field(default_factory=dict)
+
+    def origin(self, key: str) -> str:
+        """The key that holds the value of `key`: ``data.train.limit`` for ``loop.sample.prompts.limit``."""
+        parts, node = key.split("."), self.written
+        for n, part in enumerate([*parts, ""]):
+            if isinstance(node, str) and (source := INTERPOLATION.fullmatch(node)):
+                return self.origin(".".join([source[1], *parts[n:]]))
+            if not isinstance(node, dict) or part not in node:
+                break
+            node = node[part]
+        return key
 
     def locate(self, key: str) -> str:
         """File and line, or the override, that set `key` (or the nearest key above it)."""
@@ -82,14 +101,14 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
                 choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items()}
                 with_hydra = OmegaConf.to_container(config, resolve=False)
                 assert isinstance(with_hydra, dict)
-                with_hydra.pop("hydra")
+                with_hydra.pop("hydra", None)
                 raw = OmegaConf.to_container(
                     OmegaConf.create(with_hydra), resolve=True, throw_on_missing=True
                 )
             except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
                 raise RecipeError([_explain(error, overrides, search)]) from error
     assert isinstance(raw, dict)
-    return Composed({str(k): v for k, v in raw.items()}, list(overrides), choices, dirs)
+    return Composed({str(k): v for k, v in raw.items()}, list(overrides), choices, dirs, with_hydra)
 
 
 @contextmanager
@@ -129,8 +148,9 @@ def _prepare(override: str, search: Callable[[str], list[str]], recipe: str) -> 
     match = OVERRIDE.match(override)
     if match is None or (match["value"] is None and match["prefix"] != "~"):
         allowed = "KEY=VALUE, for example loop.sample.n=8"
-        near = nearest(override, search("recipe")) if not recipe else ""
-        hint = f"recipe={near}" if near else ""
+        file = override.endswith((".yaml", ".yml"))
+        near = override if file else nearest(override, search("recipe"))
+        hint = f"recipe={near}" if near and not recipe else ""
         raise RecipeError([Problem("", f"not an override: {override!r}", allowed=allowed, nearest=hint)])
     key, value, prefix = match["key"], match["value"], match["prefix"]
     if prefix:
@@ -149,6 +169,8 @@ def _prepare(override: str, search: Callable[[str], list[str]], recipe: str) -> 
     if key == "model" and value not in search("model"):
         return ["model=custom", f"++model.path={_quote(value)}"]
     if key in GROUP_KEYS and not value.startswith("{"):
+        if value.isdigit():  # an option by syntax, but Hydra takes it for a number and breaks
+            raise RecipeError([_no_option(key, value, search(key), f"command line: {override}")])
         return [override]
     if value.startswith("{") and key not in GROUP_KEYS:
         # A mapping replaces what was there: merging the options of one component into those
@@ -156,6 +178,10 @@ def _prepare(override: str, search: Callable[[str], list[str]], recipe: str) -> 
         # group it would be a choice; those hold little but a name).
         return [f"++{key}=null", f"++{override}"]
     return [f"++{override}"]
+
+
+def _no_option(group: str, option: str, known: Sequence[str], where: str) -> Problem:
+    return Problem(group, f"no {group} of this name", option, ", ".join(known), nearest(option, known), where)
 
 
 def _quote(value: str) -> str:
@@ -172,9 +198,7 @@ def _explain(error: Exception, overrides: Sequence[str], search: Callable[[str],
         if group in GROUP_KEYS and option:
             known = search(group)
             where = next((f"command line: {o}" for o in overrides if o.startswith(f"{group}=")), "")
-            return Problem(
-                group, f"no {group} of this name", option, ", ".join(known), nearest(option, known), where
-            )
+            return _no_option(group, option, known, where)
     if "You must specify 'recipe'" in text:
         return Problem("recipe", "which recipe?", "", "recipe=" + ", ".join(search("recipe")))
     launcher = next((o for o in overrides if o.startswith(("hydra/", "hydra."))), "")
@@ -186,6 +210,12 @@ def _explain(error: Exception, overrides: Sequence[str], search: Callable[[str],
         key, _, value = several.partition("=")
         fix = f"`iter run -m` for a run of each, '{key}=[{value}]' for a list, or quotes for a text"
         return Problem(key, "several values", value, fix, "", f"command line: {several}")
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.removeprefix("++").partition("=")
+        given = next((o for o in overrides if o.partition("=")[0].lstrip("+~") == key), error.override)
+        what = "a value that the shell's or Hydra's syntax cuts apart (one of = , : [ ] { } ' \" or a space)"
+        fix = f"quotes inside quotes: '{key}=\"{value}\"'"
+        return Problem(key, what, value, fix, "", f"command line: {given}")
     cause = error.__cause__
     detail = f"{text} ({cause})" if isinstance(error, ConfigCompositionException) and cause else text
     culprit = next((o for o in overrides if o in detail or o.partition("=")[0] in detail), "")

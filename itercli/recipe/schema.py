@@ -27,6 +27,8 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 RESERVED = ("previous", "all", "before")  # what a reference to a stage can begin with
 STAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 Locate = Callable[[str], str]
+# How problems begin that a plug-in could solve which was not imported.
+NO_COMPONENT = tuple(f"unknown {group}" for group in registry.GROUPS)
 
 
 class StopRule(BaseModel):
@@ -123,26 +125,33 @@ def parse_stage(raw: dict[str, Any]) -> Stage:
     return cls.model_validate(raw)  # type: ignore[return-value]
 
 
-def check(raw: dict[str, Any], *, base: Path, locate: Locate = lambda key: "") -> Recipe:
+def check(
+    raw: dict[str, Any],
+    *,
+    base: Path,
+    locate: Locate = lambda key: "",
+    origin: Callable[[str], str] = lambda key: key,
+) -> Recipe:
     """Check a composed mapping completely.
 
     Args:
         raw: Resolved mapping (no interpolations left).
         base: Folder that relative `plugins:` paths start from.
         locate: Gives file and line of a key, for the report.
+        origin: Gives the key that a key's value was interpolated from, for the report.
 
     Raises:
         RecipeError: With all problems found.
     """
     problems: list[Problem] = []
     name = str(raw.get("name", ""))
-    # A derived recipe drops a stage by setting it to null.
+    # A derived recipe drops a stage, or all of a scope, by setting it to null.
     raw = {
         **raw,
         **{
-            s: {n: e for n, e in raw[s].items() if e is not None}
+            s: {n: e for n, e in (raw[s] or {}).items() if e is not None}
             for s in SCOPES
-            if isinstance(raw.get(s), dict)
+            if isinstance(raw.get(s, ""), dict | None)
         },
     }
     plugins = []
@@ -152,16 +161,10 @@ def check(raw: dict[str, Any], *, base: Path, locate: Locate = lambda key: "") -
             registry.load_plugin(path)
             plugins.append(path)
         except Exception as error:  # a user's file may raise anything on import
-            problems.append(
-                Problem(
-                    f"plugins.{n}", f"can't be imported: {type(error).__name__}: {error}", found=str(entry)
-                )
-            )
-    config: RecipeConfig | None = None
-    try:
-        config = RecipeConfig.model_validate(raw)
-    except ValidationError as error:
-        problems.extend(_problems(error, RecipeConfig, ""))
+            what = f"can't be imported: {type(error).__name__}: {error}; its components were not checked"
+            problems.append(Problem(f"plugins.{n}", what, found=str(entry)))
+    broken = bool(problems)
+    config = _config(raw, problems)
 
     stages: dict[Scope, dict[str, Stage]] = {scope: {} for scope in SCOPES}
     raw_stages: dict[Scope, dict[str, dict[str, Any]]] = {scope: {} for scope in SCOPES}
@@ -182,14 +185,38 @@ def check(raw: dict[str, Any], *, base: Path, locate: Locate = lambda key: "") -
         problems.extend(_role_problems(config, stages))
         problems.extend(_model_problems(config, stages))
         problems.extend(_reserved(stages))
+    if broken:  # what has no like here may well be in the plug-in
+        problems = [p for p in problems if p.nearest or not p.what.startswith(NO_COMPONENT)]
     if problems:
         located = [
-            p if p.where else Problem(p.key, p.what, p.found, p.allowed, p.nearest, locate(p.key))
+            p
+            if p.where
+            else Problem(key := origin(p.key), p.what, p.found, p.allowed, p.nearest, locate(key))
             for p in problems
         ]
-        raise RecipeError(located, name)
+        raise RecipeError(dict.fromkeys(located), name)
     assert config is not None
     return Recipe(config, stages, raw_stages, raw, tuple(plugins), locate)
+
+
+def _config(raw: dict[str, Any], problems: list[Problem]) -> RecipeConfig | None:
+    """The top level, as far as it is right: a wrong key must not keep the rest from being checked."""
+    known = list(RecipeConfig.model_fields)
+    for key, value in raw.items():
+        if key not in known:
+            problems.append(
+                Problem(key, "unknown key", shorten(value), ", ".join(known), nearest(key, known))
+            )
+    right = {key: value for key, value in raw.items() if key in known}
+    try:
+        return RecipeConfig.model_validate(right)
+    except ValidationError as error:
+        problems.extend(_problems(error, RecipeConfig, ""))
+        wrong = {str(item["loc"][0]) for item in error.errors(include_url=False) if item["loc"]}
+    try:
+        return RecipeConfig.model_validate({k: v for k, v in right.items() if k not in wrong})
+    except ValidationError:  # it can't do without them
+        return None
 
 
 def _expand(
@@ -238,7 +265,10 @@ def _expand(
         # Options of a child come from its parent: point there.
         for i in range(before, len(problems)):
             p = problems[i]
-            moved = p.key.replace(f"{scope}.{name}.{child}.", f"{key}.", 1)
+            option, _, rest = p.key.removeprefix(f"{scope}.{name}.{child}.").partition(".")
+            if option not in cls.model_fields and child in cls.model_fields:
+                option = child  # `prompts: SOURCE` is the option `source` of the child `prompts`
+            moved = ".".join(filter(None, [key, option, rest]))
             problems[i] = Problem(moved, p.what, p.found, p.allowed, p.nearest)
     yield name, mapping, stage
 
@@ -318,6 +348,7 @@ def _problems(error: ValidationError, cls: type[BaseModel], prefix: str) -> Iter
             yield Problem(key, "missing", "", _describe(cls, loc))
         else:
             message = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            message = message.replace("a valid dictionary", "a mapping").replace("a valid list", "a list")
             allowed = ctx.get("expected") or message
             found = item.get("input")
             near = nearest(str(found), str(allowed).replace("'", "").replace(" or ", ", ").split(", "))

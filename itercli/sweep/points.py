@@ -54,7 +54,7 @@ def plan_points(
     for point in expanded:
         try:
             composed = compose_recipe(point.overrides, recipes)
-            recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate)
+            recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
             plan = build_plan(recipe, download=download, provisional=provisional)
         except RecipeError as error:
             wrong.append((point, error))

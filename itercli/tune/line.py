@@ -76,7 +76,7 @@ def read(overrides: Sequence[str], recipes: Sequence[str], *, download: bool) ->
     first = overrides_of(corners(shell)[0])
     composed = compose_recipe([*fixed, *first, *settings], recipes)
     try:
-        recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate)
+        recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
     except RecipeError as error:
         raise _at_the_knob(error, shell, overrides, composed.locate) from None
     spec = recipe.config.tune or TuneSpec()
@@ -106,7 +106,7 @@ def read(overrides: Sequence[str], recipes: Sequence[str], *, download: bool) ->
 
 def _plan(overrides: Sequence[str], recipes: Sequence[str], download: bool) -> Plan:
     composed = compose_recipe(overrides, recipes)
-    recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate)
+    recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
     return build_plan(recipe, download=download)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from itercli.recipe.compose import compose_recipe
-from itercli.recipe.errors import RecipeError
+from itercli.recipe.errors import Problem, RecipeError
 from itercli.recipe.schema import check
 from itercli.recipe.tree import builtin_dir, options
 
@@ -171,3 +171,64 @@ def test_mistake_in_a_file_is_located_by_line(tmp_path: Path) -> None:
 
 def test_builtin_folder_is_there() -> None:
     assert (builtin_dir() / "iter.yaml").is_file()
+
+
+def checked(*overrides: str) -> dict[str, Problem]:
+    """Problems of a recipe by key."""
+    composed = compose_recipe(["recipe=itertl", *overrides])
+    with pytest.raises(RecipeError) as error:
+        check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
+    return {p.key: p for p in error.value.problems}
+
+
+def test_value_of_an_interpolation_is_reported_where_it_is_written() -> None:
+    found = checked("data.train.limit=0", "data.eval.nolimit=1")
+    assert found.keys() == {"data.train.limit", "data.eval.nolimit"}
+    assert found["data.train.limit"].where == "command line: data.train.limit=0"
+    assert found["data.eval.nolimit"].nearest == "limit"
+
+
+def test_option_of_a_source_in_place_is_reported_at_the_stage() -> None:
+    found = checked("loop.sample.prompts={name: rtl_tasks, limit: 0}")
+    assert found.keys() == {"loop.sample.prompts.limit"}
+
+
+def test_wrong_keys_at_the_top_hide_nothing_below() -> None:
+    found = checked("++nonsense.deep=1", "seed=x", "loop.sample.nn=3", "loop.train.role=plicy")
+    assert found.keys() == {"nonsense", "seed", "loop.sample.nn", "loop.train.role"}
+
+
+def test_a_plug_in_that_fails_brings_no_follow_ups(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise RuntimeError('no such thing')")
+    parts = ("loop.score.scorer=brevity", "++loop.more={uses: harvest}", "loop.build.selector=besst")
+    found = checked(f"plugins=[{broken}]", *parts)
+    assert found.keys() == {"plugins.0", "loop.build.selector"}
+    assert "its components were not checked" in found["plugins.0"].what
+
+
+def test_null_leaves_a_whole_scope_out() -> None:
+    composed = compose_recipe(["recipe=itertl", "before=null", "headline=null"])
+    assert check(composed.raw, base=Path.cwd()).stages["before"] == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "fix"),
+    [
+        ("loop.sample.stop=a=b", "loop.sample.stop", "'loop.sample.stop=\"a=b\"'"),
+        ("loop.sample.stop=[a", "loop.sample.stop", "'loop.sample.stop=\"[a\"'"),
+        ("data=3", "data", "verilogeval"),
+        ("mine.yaml", "", "KEY=VALUE"),
+    ],
+)
+def test_what_hydra_can_not_read_is_answered_with_the_fix(override: str, key: str, fix: str) -> None:
+    overrides = [override] if override == "mine.yaml" else ["recipe=itertl", override]
+    with pytest.raises(RecipeError) as error:
+        compose_recipe(overrides)
+    (problem,) = error.value.problems
+    assert problem.key == key
+    assert fix in problem.allowed
+    if override == "mine.yaml":
+        assert problem.nearest == "recipe=mine.yaml"
+    else:
+        assert problem.where == f"command line: {override}"
