@@ -108,7 +108,8 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
             except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
                 raise RecipeError([_explain(error, overrides, search)]) from error
     assert isinstance(raw, dict)
-    return Composed({str(k): v for k, v in raw.items()}, list(overrides), choices, dirs, with_hydra)
+    written = {str(k): v for k, v in with_hydra.items()}
+    return Composed({str(k): v for k, v in raw.items()}, list(overrides), choices, dirs, written)
 
 
 @contextmanager
