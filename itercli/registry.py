@@ -16,9 +16,11 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from itercli.resources import Auto, Resources
 
 PLUGIN_PREFIX = "itercli_plugin_"
 GROUPS = ("stage", "source", "sampler", "scorer", "selector", "method", "environment", "tracker")
@@ -141,6 +143,26 @@ class Component(BaseModel):
                 if isinstance(one, Component):
                     yield field, one
 
+    def resolved(self, resources: Resources) -> Self:
+        """The same with every `auto` settled that a machine decides, nested components included.
+
+        Stage keys are made of it, and it is what runs. Options whose annotation carries `Auto`
+        are settled by that.
+
+        Args:
+            resources: Those of the machine that runs the stages.
+        """
+        changes = {}
+        for field, info in type(self).model_fields.items():
+            value = settled = getattr(self, field)
+            for mark in info.metadata:
+                if isinstance(mark, Auto):
+                    settled = mark.settle(settled, resources)
+            settled = _resolved(settled, resources)
+            if settled is not value:
+                changes[field] = settled
+        return self.model_copy(update=changes) if changes else self
+
     def key_params(self) -> dict[str, Any]:
         """The options that change the result, nested components included."""
         params: dict[str, Any] = {"name": self.NAME, "version": self.VERSION}
@@ -153,6 +175,19 @@ class Component(BaseModel):
             value = getattr(self, field)
             params[field] = _key_value(value)
         return params
+
+
+def _resolved(value: Any, resources: Resources) -> Any:
+    """A value with the components in it resolved; the same object if there is nothing to resolve."""
+    if isinstance(value, Component):
+        return value.resolved(resources)
+    if isinstance(value, dict):
+        settled = {k: _resolved(v, resources) for k, v in value.items()}
+        return settled if any(settled[k] is not v for k, v in value.items()) else value
+    if isinstance(value, list | tuple):
+        items = [_resolved(v, resources) for v in value]
+        return type(value)(items) if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    return value
 
 
 def _key_value(value: Any) -> Any:

@@ -29,6 +29,7 @@ from itercli.engine.store import Entry, Store
 from itercli.errors import IterError
 from itercli.recipe.schema import parse_stage
 from itercli.records import ModelRef
+from itercli.resources import Resources
 from itercli.training.base import Interrupted
 
 LOCK_POLL_SECONDS = 0.2
@@ -139,7 +140,7 @@ class Worker:
             for slot, items in order["inputs"].items()
         }
         models = {slot: _model(store, use) for slot, use in order["models"].items()}
-        stage = parse_stage(order["raw"])
+        stage = parse_stage(order["raw"]).resolved(Resources(**order["resources"]))
         origin = {
             # Of an input that still grows the content isn't known: its stage looks at the rows.
             "inputs": {s: [_digest(a.entry) for a in i] for s, i in inputs.items() if s not in stage.STREAMS},

@@ -55,16 +55,3 @@ def cpu_has_bfloat16() -> bool:
         return False
     flags = _field(CPUINFO, "flags") or _field(CPUINFO, "Features")
     return not BF16_FLAGS.isdisjoint(flags.split())
-
-
-def settle_dtype(dtype: str, *, cuda: bool) -> str:
-    """The dtype that a recipe's word stands for: "float32", "bfloat16" or "float16".
-
-    Args:
-        dtype: "auto" is bfloat16 on CUDA and float32, in which results are exact, on a CPU. "fast" is
-            bfloat16 also on a CPU that is fast in it. Others stand for themselves.
-        cuda: Whether a GPU computes.
-    """
-    if dtype not in ("auto", "fast"):
-        return dtype
-    return "bfloat16" if cuda or (dtype == "fast" and cpu_has_bfloat16()) else "float32"

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -232,6 +232,7 @@ class Runner:
                 "iteration": node.iteration,
                 "seed": node.seed,
                 "raw": node.raw,
+                "resources": asdict(self.plan.resources),
                 "plugins": [str(p) for p in self.plan.recipe.plugins],
                 "store": str(self.run.store.root.resolve()),
                 "kind": node.kind,
@@ -429,7 +430,7 @@ class Runner:
         # The same plan with fewer iterations: keys of what is done are unchanged, and what
         # runs after the loop is connected to the iteration that is now the last.
         self.config = self.config.model_copy(update={"iterations": last})
-        self.plan = build_plan(replace(self.plan.recipe, config=self.config))
+        self.plan = build_plan(replace(self.plan.recipe, config=self.config), resources=self.plan.resources)
         self._note_keys()
         self.status = statuses(self.plan, self.run.store)
         self.run.event("stopped_early", node=node.id, reason=self.outcome.stopped_early)

@@ -16,6 +16,7 @@ from itercli.recipe import sandboxing
 from itercli.recipe.errors import Problem, RecipeError, nearest
 from itercli.recipe.schema import RESERVED, SCOPES, Recipe, RecipeConfig, Scope
 from itercli.recipe.seeds import digest, seed_for
+from itercli.resources import Resources, this_machine
 from itercli.stages.base import Link, Stage
 
 
@@ -76,6 +77,7 @@ class Plan:
     recipe: Recipe
     nodes: dict[str, Node]
     roots: dict[str, ResolvedModel]
+    resources: Resources
 
     @property
     def name(self) -> str:
@@ -101,22 +103,29 @@ class Plan:
         return list(dict.fromkeys(found))
 
 
-def build_plan(recipe: Recipe, *, download: bool = False, provisional: bool = False) -> Plan:
+def build_plan(
+    recipe: Recipe,
+    *,
+    download: bool = False,
+    provisional: bool = False,
+    resources: Resources | None = None,
+) -> Plan:
     """Expand iterations, connect stages and compute keys.
 
     Args:
         download: Fetch start models that aren't here yet; otherwise that is an error.
         provisional: Plan with them all the same; keys change once they are here.
+        resources: Of the machine that runs the stages; None is this one.
 
     Raises:
         RecipeError: Unknown stage names, wrong artifact kinds, models that aren't there.
     """
-    return _Planner(recipe, download, provisional).plan()
+    return _Planner(recipe, download, provisional, resources or this_machine()).plan()
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, download: bool, provisional: bool) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, download: bool, provisional: bool, resources: Resources) -> None:
+        self.recipe, self.resources = recipe, resources
         self.download, self.provisional = download, provisional
         self.nodes: dict[str, Node] = {}
         self.problems: dict[tuple[str, str], Problem] = {}
@@ -161,7 +170,7 @@ class _Planner:
                     self._problem(f"{node.scope}.{node.name.split('.')[0]}", str(error))
         if self.problems:
             raise RecipeError(self.problems.values(), config.name)
-        return Plan(self.recipe, self.nodes, self.roots)
+        return Plan(self.recipe, self.nodes, self.roots, self.resources)
 
     def _once(self, name: str, stage: Stage) -> bool:
         """Whether a stage runs in the first iteration only; children follow their parent."""
@@ -309,7 +318,7 @@ class _Planner:
                 )
 
     def _set_key(self, node: Node) -> None:
-        stage = node.stage
+        stage = node.stage.resolved(self.resources)
         models = {}
         for slot, use in node.models.items():
             source = self.nodes[use.node].key if use.node else self.roots[use.role].digest

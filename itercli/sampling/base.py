@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from itercli.errors import IterError
 from itercli.records import Finish, Generated, Message, ModelRef
 from itercli.registry import Component
+from itercli.resources import this_machine
 
 
 class SamplingParams(BaseModel):
@@ -148,7 +149,7 @@ class SamplerSpec(Component):
 
     def resolve(self) -> SamplerSpec:
         """The sampler that really runs on this machine (see `auto`); light."""
-        return self
+        return self.resolved(this_machine())
 
     def misfit(self, served: str | None) -> tuple[str, str] | None:
         """Why it can't draw from a role, and what is allowed; None if it can.

@@ -6,48 +6,25 @@ are `how` fields and stay out of stage keys.
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import subprocess
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from itercli.engine.machine import settle_dtype
 from itercli.registry import how, register
+from itercli.resources import Auto, Resources, settle_dtype, this_machine
 from itercli.sampling.base import Sampler, SamplerSpec
 
 Dtype = Literal["auto", "fast", "float32", "bfloat16", "float16"]
 
 
-@cache
-def cuda_device() -> str | None:
-    """How an NVIDIA GPU was found, or None; asks the system and never imports torch."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):  # hidden from CUDA programs
-        return None
-    if Path("/dev/nvidia0").exists():
-        return "/dev/nvidia0"
-    if Path("/proc/driver/nvidia/gpus").is_dir() and any(Path("/proc/driver/nvidia/gpus").iterdir()):
-        return "/proc/driver/nvidia/gpus"
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    try:
-        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return "nvidia-smi" if listed.returncode == 0 and "GPU" in listed.stdout else None
-
-
-def importable(module: str) -> bool:
-    """Whether `module` is installed, without importing it."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
+def settle_vllm_dtype(dtype: str, resources: Resources) -> str:
+    """What `auto` and `fast` stand for: half precision, also where the model's files are float32."""
+    if dtype not in ("auto", "fast"):
+        return dtype
+    if resources.cuda:
+        return "bfloat16" if resources.gpu_bfloat16 else "float16"
+    return "bfloat16" if resources.cpu_bfloat16 else "float32"
 
 
 @register("sampler", "transformers")
@@ -66,18 +43,21 @@ class TransformersSpec(SamplerSpec):
         prompt_cache: Prompts whose prefill is kept for further completions of the same prompt.
     """
 
-    dtype: Dtype = "auto"
+    dtype: Annotated[Dtype, Auto(settle_dtype)] = "auto"
     adapter: Literal["auto", "merge", "attach"] = "auto"
     batch_size: int = how(32, ge=1)
     device: Literal["auto", "cpu", "cuda"] = how("auto")
     threads: int = how(0, ge=0)
     prompt_cache: int = how(8, ge=1)
 
-    def resolve(self) -> SamplerSpec:
-        if self.dtype != "fast":
-            return self
-        cuda = self.device != "cpu" and cuda_device() is not None
-        return self.model_copy(update={"dtype": settle_dtype(self.dtype, cuda=cuda)})
+    def resolved(self, resources: Resources) -> TransformersSpec:
+        if self.device == "cpu":
+            resources = replace(resources, cuda="")
+        spec = super().resolved(resources)
+        if spec.adapter == "auto":
+            exact = spec.dtype == "float32"
+            spec = spec.model_copy(update={"adapter": "merge" if exact else "attach"})
+        return spec
 
     def build(self) -> Sampler:
         from itercli.sampling.transformers_sampler import TransformersSampler
@@ -92,8 +72,9 @@ class VllmSpec(SamplerSpec):
     Its numerics depend on the batch: seeds repeat the same batch, not every text on its own.
 
     Attributes:
-        dtype: auto on CUDA is vLLM's choice: half precision even where the model's files are float32.
-            fast, and auto on a CPU, is bfloat16 where the hardware computes fast in it, else float32.
+        dtype: auto and fast are half precision even where the model's files are float32: bfloat16, or
+            float16 on GPUs without it (compute capability below 8.0). On a CPU that is not fast in
+            bfloat16 they are float32.
         adapter: merge saves merged weights and reloads them into the engine (fastest tokens);
             lora serves the adapter as such (fastest switch of large models, slower tokens).
         batch_size: Most sequences that run at once (vLLM's max_num_seqs).
@@ -104,7 +85,7 @@ class VllmSpec(SamplerSpec):
         max_loras: Adapters that adapter=lora holds side by side.
     """
 
-    dtype: Dtype = "auto"
+    dtype: Annotated[Dtype, Auto(settle_vllm_dtype)] = "auto"
     adapter: Literal["merge", "lora"] = how("merge")
     batch_size: int = how(64, ge=1)
     max_model_len: int | None = how(None, ge=1)
@@ -116,12 +97,6 @@ class VllmSpec(SamplerSpec):
     max_lora_rank: int = how(64, ge=1)
     max_loras: int = how(2, ge=1)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = how("WARNING")
-
-    def resolve(self) -> SamplerSpec:
-        cuda = cuda_device() is not None
-        if self.dtype == "fast" or (self.dtype == "auto" and not cuda):
-            return self.model_copy(update={"dtype": settle_dtype("fast", cuda=cuda)})
-        return self
 
     def build(self) -> Sampler:
         from itercli.sampling.vllm_sampler import VllmSampler
@@ -197,28 +172,26 @@ class AutoSpec(SamplerSpec):
     @property
     def reason(self) -> str:
         """Which sampler is taken on this machine, and why."""
-        return self._choice()[1]
+        return self._choice(this_machine())[1]
 
-    def resolve(self) -> SamplerSpec:
-        """The sampler that runs here; part of the plan, so it loads nothing heavy."""
-        return self._choice()[0]
+    def resolved(self, resources: Resources) -> SamplerSpec:  # type: ignore[override]
+        return self._choice(resources)[0].resolved(resources)
 
     def build(self) -> Sampler:
         return self.resolve().build()
 
-    def _choice(self) -> tuple[SamplerSpec, str]:
+    def _choice(self, resources: Resources) -> tuple[SamplerSpec, str]:
         size = {} if self.batch_size is None else {"batch_size": self.batch_size}
-        found = cuda_device()
-        if found and importable("vllm"):
-            vllm = VllmSpec(dtype=self.dtype, **size).resolve()
-            return vllm, f"vllm: CUDA GPU ({found}) and vLLM is installed"
+        found = resources.cuda
+        if found and resources.vllm:
+            return VllmSpec(dtype=self.dtype, **size), f"vllm: CUDA GPU ({found}) and vLLM is installed"
         if found:
             why = f"CUDA GPU ({found}) but vLLM is not installed (pip install 'itercli[vllm]')"
         else:
             why = "no CUDA GPU"
-            if importable("vllm"):
+            if resources.vllm:
                 why += "; sampler=vllm would use the CPU build, asked for by name only"
-        spec = TransformersSpec(dtype=self.dtype, threads=self.threads, **size).resolve()
+        spec = TransformersSpec(dtype=self.dtype, threads=self.threads, **size).resolved(resources)
         if self.dtype == "fast":
-            why += f"; in {getattr(spec, 'dtype', '')}, what computes fast here"
+            why += f"; in {spec.dtype}, what computes fast here"
         return spec, f"transformers: {why}"

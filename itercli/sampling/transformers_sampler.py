@@ -6,6 +6,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from itercli.engine.machine import settle_dtype
 from itercli.records import ModelRef
+from itercli.resources import settle_dtype, this_machine
 from itercli.sampling.base import Request, Sampled, SamplerError
 from itercli.sampling.decoder import Decoder
 from itercli.sampling.policies import by_version, distinct
@@ -47,7 +48,8 @@ class TransformersSampler:
         if spec.device == "cuda" and not cuda:
             raise SamplerError("device=cuda, but torch finds no CUDA GPU; use device=auto or cpu")
         self.device = torch.device("cuda" if cuda and spec.device != "cpu" else "cpu")
-        self.dtype = getattr(torch, settle_dtype(spec.dtype, cuda=self.device.type == "cuda"))
+        here = replace(this_machine(), cuda="torch" if self.device.type == "cuda" else "")
+        self.dtype = getattr(torch, settle_dtype(spec.dtype, here))
         merge = spec.adapter == "merge" or (spec.adapter == "auto" and self.dtype == torch.float32)
         # Multiples of 8: smaller or odd batches make MKL treat rows differently with several threads.
         self.slots = -(-spec.batch_size // 8) * 8

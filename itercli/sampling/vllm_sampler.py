@@ -25,6 +25,7 @@ import numpy as np
 
 from itercli.models.merging import adapts_tied
 from itercli.records import ModelRef
+from itercli.resources import this_machine
 from itercli.sampling.base import Request, Sampled, SamplerError
 from itercli.sampling.policies import budget, by_version, distinct, no_room, policy_of
 from itercli.sampling.probe import PROBE_TEXT, Probe
@@ -69,7 +70,7 @@ class VllmSampler:
     """
 
     def __init__(self, spec: VllmSpec) -> None:
-        self.spec: VllmSpec = spec.resolve()  # type: ignore[assignment]
+        self.spec = spec.resolved(this_machine())
         _environment(spec)
         try:
             import vllm

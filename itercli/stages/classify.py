@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import Field
 
 from itercli.records import ModelRef
 from itercli.registry import how
+from itercli.resources import ComputeDtype
 from itercli.stages.base import ModelLink, Stage, StageContext, StageError, Which
 
 Key = tuple[str, int]
@@ -28,7 +29,7 @@ class ModelStage(Stage):
         ge=8,
         description="Longest input in tokens; a shorter context of the model counts. Cut: counted.",
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA.")
+    dtype: ComputeDtype = Field("auto", description="auto: bfloat16 on CUDA.")
     batch_tokens: int = how(default=4096, ge=1, description="Tokens of a forward pass, padding included.")
     threads: int = how(default=1, ge=1, description="CPU threads.")
 

@@ -28,10 +28,6 @@ class DrawingStage(Stage):
     stop: tuple[str, ...] = Field((), description="Strings that end a completion.")
     sampler: SamplerField = Field(description="How to sample; `sampler:` of the recipe unless given.")
 
-    def key_params(self) -> dict[str, Any]:
-        # The sampler counts as what it resolves to on this machine.
-        return {**super().key_params(), "sampler": self.sampler.resolve().key_params()}
-
     def params(self, **changes: Any) -> SamplingParams:
         """How to draw, with `changes` for one kind of call."""
         return SamplingParams(**{name: getattr(self, name) for name in PARAMS} | changes)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
 from itercli.records import ModelRef, Prompt, Record, Trajectory
 from itercli.registry import how
+from itercli.resources import ComputeDtype
 from itercli.stages.base import Link, StageContext, StageError
 from itercli.stages.summary import SummaryStage, Values
 from itercli.training.base import Interrupted
@@ -41,7 +42,7 @@ class ForwardStage(SummaryStage):
 
     of: str = Field(description="A stage with completions, for example `evaluate.sample`.")
     role: str = Field(description="Whose model judges.")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA.")
+    dtype: ComputeDtype = Field("auto", description="auto: bfloat16 on CUDA.")
     batch_tokens: int = how(default=2048, ge=1, description="Tokens of a forward pass, padding included.")
     threads: int = how(default=1, ge=1, description="CPU threads.")
 

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from itercli.recipe.errors import nearest
 from itercli.registry import how, register
+from itercli.resources import ComputeDtype
 from itercli.stages.base import ModelLink, Stage, StageContext, StageError
 from itercli.training.base import Interrupted
 
@@ -43,7 +44,7 @@ class LmEval(Stage):
     num_fewshot: int | None = Field(None, ge=0, description="Solved examples in the prompt; the task's own.")
     limit: int | None = Field(None, ge=1, description="Only the first so many documents of each task.")
     chat: bool = Field(False, description="Put prompts into the model's chat template.")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA.")
+    dtype: ComputeDtype = Field("auto", description="auto: bfloat16 on CUDA.")
     batch_size: int = how(default=8, ge=1, description="Requests of a forward pass.")
     threads: int = how(default=1, ge=1, description="CPU threads.")
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from itercli.errors import IterError
 from itercli.records import ModelRef, Record
 from itercli.registry import Component, how
+from itercli.resources import ComputeDtype
 
 
 class LoraSpec(BaseModel):
@@ -61,7 +62,7 @@ class TrainingSpec(Component):
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this L2 norm.")
     max_length: int = Field(1024, ge=8, description="Longest prompt + response in tokens.")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+    dtype: ComputeDtype = Field(
         "auto", description="auto: bfloat16 on CUDA, float32 on CPU (where bf16 can be twenty times slower)."
     )
     gradient_checkpointing: bool = how(

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itercli.engine.machine import settle_dtype
 from itercli.models.merging import merge
 from itercli.records import ModelRef
+from itercli.resources import settle_dtype, this_machine
 from itercli.training.base import LoraSpec
 
 
 def compute_dtype(dtype: str) -> torch.dtype:
     """The dtype of `TrainingSpec.dtype`: auto is bfloat16 on CUDA and float32 elsewhere."""
-    settled: torch.dtype = getattr(torch, settle_dtype(dtype, cuda=torch.cuda.is_available()))
+    settled: torch.dtype = getattr(torch, settle_dtype(dtype, this_machine()))
     return settled
 
 

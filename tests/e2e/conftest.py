@@ -14,7 +14,7 @@ import pytest
 from itercli.engine.rows import read_rows
 from itercli.engine.runs import Run, all_runs
 from itercli.records import Trajectory
-from itercli.sampling.specs import importable
+from itercli.resources import importable
 from tests.conftest import Project
 
 # itertl on the shipped model: about 50 completions an iteration.

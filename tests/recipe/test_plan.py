@@ -14,8 +14,9 @@ import yaml
 from itercli.recipe.compose import compose_recipe
 from itercli.recipe.errors import RecipeError
 from itercli.recipe.plan import Plan, build_plan
-from itercli.recipe.schema import check
+from itercli.recipe.schema import Recipe, check
 from itercli.recipe.tree import options
+from itercli.resources import Resources
 from tests.conftest import Project
 
 
@@ -261,6 +262,43 @@ def test_every_shipped_recipe_composes_validates_and_plans(name: str) -> None:
     plan = build_plan(check(composed.raw, base=Path.cwd(), locate=composed.locate), provisional=True)
     assert plan.nodes
     assert composed.raw["description"]
+
+
+@pytest.mark.parametrize("name", ["itertl", "upo", "agent_r"])
+def test_no_auto_that_changes_results_is_left_in_a_key(name: str) -> None:
+    recipe = composed(name)
+    cpu, gpu = (
+        build_plan(recipe, provisional=True, resources=resources)
+        for resources in (Resources(), Resources(cuda="/dev/nvidia0", gpu_bfloat16=True))
+    )
+    for plan in (cpu, gpu):
+        assert {
+            i for i, node in plan.nodes.items() if "auto" in _leaves(node.ingredients["options"])
+        } == set()
+    given = {i for i, n in cpu.nodes.items() if "bfloat16" in _leaves(n.ingredients["options"])}
+    computing = {i for i, n in cpu.nodes.items() if n.stage.WORKER != "score" and i not in given}
+    assert "iteration-01/train" in computing
+    assert all(cpu.nodes[i].key != gpu.nodes[i].key for i in computing)
+    assert cpu.nodes["iteration-01/train"].ingredients["options"]["training"]["dtype"] == "float32"
+    assert gpu.nodes["iteration-01/train"].ingredients["options"]["training"]["dtype"] == "bfloat16"
+
+
+def test_auto_and_what_it_stands_for_have_one_key() -> None:
+    given = ["sampler={name: transformers, dtype: float32, adapter: merge}", "+training.dtype=float32"]
+    plans = [
+        build_plan(composed("itertl", *more), provisional=True, resources=Resources()) for more in ([], given)
+    ]
+    assert {i: n.key for i, n in plans[0].nodes.items()} == {i: n.key for i, n in plans[1].nodes.items()}
+
+
+def composed(name: str, *overrides: str) -> Recipe:
+    return check(compose_recipe([f"recipe={name}", *overrides]).raw, base=Path.cwd())
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [leaf for v in value for leaf in _leaves(v)] if isinstance(value, list | tuple) else [value]
 
 
 def test_a_model_that_is_not_here_yet_can_be_planned(project: Project) -> None:

@@ -8,7 +8,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from itercli.engine import machine
+from itercli import resources
+from itercli.resources import Resources
 from itercli.sampling import specs
 from itercli.sampling.specs import AutoSpec, OpenAISpec, TransformersSpec, VllmSpec
 
@@ -30,54 +31,64 @@ def test_only_result_changing_options_are_in_the_key():
     assert one.key_params() == OpenAISpec(model="a").key_params() != OpenAISpec(model="b").key_params()
 
 
+GPU = Resources(cuda="/dev/nvidia0", vllm=True, gpu_bfloat16=True)
+FAST = Resources(cpu_bfloat16=True)
+
+
 @pytest.mark.parametrize(
-    ("cuda", "vllm", "name", "words"),
+    ("machine", "name", "words"),
     [
-        (None, False, "transformers", "no CUDA GPU"),
-        (None, True, "transformers", "asked for by name only"),
-        ("/dev/nvidia0", False, "transformers", "vLLM is not installed"),
-        ("/dev/nvidia0", True, "vllm", "/dev/nvidia0"),
+        (Resources(), "transformers", "no CUDA GPU"),
+        (Resources(vllm=True), "transformers", "asked for by name only"),
+        (Resources(cuda="/dev/nvidia0"), "transformers", "vLLM is not installed"),
+        (GPU, "vllm", "/dev/nvidia0"),
     ],
 )
-def test_auto_chooses_and_says_why(cuda, vllm, name, words, monkeypatch):
-    monkeypatch.setattr(specs, "cuda_device", lambda: cuda)
-    monkeypatch.setattr(specs, "importable", lambda module: vllm)
+def test_auto_chooses_and_says_why(machine, name, words, monkeypatch):
+    monkeypatch.setattr(specs, "this_machine", lambda: machine)
     auto = AutoSpec(batch_size=7, dtype="float32")
-    chosen = auto.resolve()
+    chosen = auto.resolved(machine)
     assert (chosen.NAME, chosen.batch_size, chosen.dtype) == (name, 7, "float32")
     assert auto.reason.startswith(f"{name}: ")
     assert words in auto.reason
 
 
 @pytest.mark.parametrize(
-    ("dtype", "cuda", "bfloat16", "transformers", "vllm"),
+    ("spec", "machine", "same"),
     [
-        ("fast", None, True, "bfloat16", "bfloat16"),
-        ("fast", None, False, "float32", "float32"),
-        ("fast", "/dev/nvidia0", False, "bfloat16", "bfloat16"),
-        ("auto", None, True, "auto", "bfloat16"),
-        ("auto", None, False, "auto", "float32"),
-        ("auto", "/dev/nvidia0", False, "auto", "auto"),
-        ("float16", None, False, "float16", "float16"),
+        (AutoSpec(), Resources(), TransformersSpec(dtype="float32", adapter="merge")),
+        (AutoSpec(), GPU, VllmSpec(dtype="bfloat16")),
+        (
+            AutoSpec(),
+            Resources(cuda="nvidia-smi"),
+            TransformersSpec(dtype="bfloat16", adapter="attach"),
+        ),
+        (TransformersSpec(), GPU, TransformersSpec(dtype="bfloat16", adapter="attach")),
+        (TransformersSpec(device="cpu"), GPU, TransformersSpec(dtype="float32", adapter="merge")),
+        (
+            TransformersSpec(dtype="bfloat16"),
+            Resources(),
+            TransformersSpec(dtype="bfloat16", adapter="attach"),
+        ),
+        (TransformersSpec(dtype="fast"), Resources(), TransformersSpec(dtype="float32", adapter="merge")),
+        (AutoSpec(dtype="fast"), FAST, TransformersSpec(dtype="bfloat16", adapter="attach")),
+        (AutoSpec(), FAST, TransformersSpec(dtype="float32", adapter="merge")),
+        (
+            TransformersSpec(dtype="fast", device="cpu"),
+            Resources(cuda="nvidia-smi", gpu_bfloat16=True),
+            TransformersSpec(dtype="float32", adapter="merge"),
+        ),
+        (VllmSpec(), Resources(cuda="nvidia-smi", vllm=True), VllmSpec(dtype="float16")),
+        (VllmSpec(), Resources(vllm=True), VllmSpec(dtype="float32")),
+        (VllmSpec(dtype="fast"), FAST, VllmSpec(dtype="bfloat16")),
+        (VllmSpec(dtype="float16"), FAST, VllmSpec(dtype="float16")),
     ],
 )
-def test_a_dtype_that_the_machine_decides_is_decided_before_the_key_is_made(
-    dtype, cuda, bfloat16, transformers, vllm, monkeypatch
-):
-    monkeypatch.setattr(specs, "cuda_device", lambda: cuda)
-    monkeypatch.setattr(machine, "cpu_has_bfloat16", lambda: bfloat16)
-    assert TransformersSpec(dtype=dtype).resolve().key_params()["dtype"] == transformers
-    assert VllmSpec(dtype=dtype).resolve().key_params()["dtype"] == vllm
-    if dtype == "fast" and not cuda:
-        auto = AutoSpec(dtype=dtype)
-        assert auto.resolve().key_params() == TransformersSpec(dtype=transformers).key_params()
-        assert transformers in auto.reason
-
-
-def test_the_cpu_alone_decides_where_it_is_asked_for(monkeypatch):
-    monkeypatch.setattr(specs, "cuda_device", lambda: "/dev/nvidia0")
-    monkeypatch.setattr(machine, "cpu_has_bfloat16", lambda: False)
-    assert TransformersSpec(dtype="fast", device="cpu").resolve().dtype == "float32"
+def test_a_key_has_what_auto_stands_for(spec, machine, same):
+    settled = spec.resolved(machine)
+    assert settled.key_params() == same.key_params()
+    assert "auto" not in settled.key_params().values()
+    assert settled.resolved(machine) == settled
 
 
 def test_wrong_options_are_refused():
@@ -89,8 +100,8 @@ def test_wrong_options_are_refused():
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
 def test_hidden_gpus_are_not_there(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
-    specs.cuda_device.cache_clear()
+    resources.cuda_device.cache_clear()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    monkeypatch.setattr(specs.Path, "exists", lambda self: True)
-    assert specs.cuda_device() is None
-    specs.cuda_device.cache_clear()
+    monkeypatch.setattr(resources.Path, "exists", lambda self: True)
+    assert resources.cuda_device() is None
+    resources.cuda_device.cache_clear()

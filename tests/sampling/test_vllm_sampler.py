@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from itercli.resources import importable
 from itercli.sampling.base import SamplerError
 from itercli.sampling.probe import PROBE_TEXT
-from itercli.sampling.specs import TransformersSpec, VllmSpec, importable
+from itercli.sampling.specs import TransformersSpec, VllmSpec
 from itercli.sampling.vllm_sampler import _sampled
 from tests.models.test_merging import adapt, make
 from tests.sampling.conftest import Chains, ask, never, ref_of, save_adapter
