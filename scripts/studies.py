@@ -7,15 +7,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from itercli.engine.rows import read_rows
-from itercli.records import Score
-from itercli.verifiers.passk import bootstrap_mean
-
-# Two-sided 95 % quantiles of Student's t by degrees of freedom (few seeds, so not 1.96).
-STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
-
+from itercli.records import Prompt, Score
+from itercli.stages.clusters import cluster_of
+from itercli.verifiers.intervals import bootstrap_mean, t_quantile
 
 def run_all(plan: dict[str, list[str]], runs: Path) -> int:
     """Run names with their overrides one after the other; finished stages are reused.
@@ -57,7 +55,8 @@ def interval(values: list[float], digits: int = 3) -> str:
     mean = statistics.mean(values)
     if len(values) < 2:
         return f"{mean:.{digits}f}"
-    half = STUDENT[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
+    few = t_quantile(0.975, len(values) - 1)  # few seeds, so not 1.96
+    half = few * statistics.stdev(values) / len(values) ** 0.5
     return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
@@ -71,13 +70,43 @@ def by_prompt(runs: list[Path], iteration: int) -> dict[str, float]:
     return {p: sum(v) / len(v) for p, v in found.items()}
 
 
+def clusters(run: Path, stage: str, fields: Sequence[str]) -> dict[str, str]:
+    """Prompt id -> cluster, of the prompts that a stage of a run read; a prompt without one is its own.
+
+    Args:
+        stage: Path of the stage's node in the run.
+        fields: Meta fields as of a stage's `cluster`.
+    """
+    nodes = json.loads((run / "run.json").read_text())["nodes"]
+    found: dict[str, str] = {}
+    for node in nodes[stage]["needs"]:
+        if nodes[node]["kind"] == "prompts":
+            for row in read_rows(run / node / "rows.parquet", Prompt):
+                found[row.id] = cluster_of(row.meta, fields) or row.id
+    return found
+
+
+def mean_difference(
+    ours: Mapping[str, float], theirs: Mapping[str, float], of: Mapping[str, str]
+) -> tuple[float, float, float]:
+    """Mean paired difference over prompts, with its 95 % interval over clusters.
+
+    Args:
+        ours, theirs: Prompt id -> mean over seeds.
+        of: Prompt id -> cluster; others stand for themselves.
+    """
+    shared = sorted(ours.keys() & theirs.keys())
+    differences = [ours[p] - theirs[p] for p in shared]
+    return bootstrap_mean(differences, clusters=[of.get(p, p) for p in shared], resamples=10_000)
+
+
 def print_gains(there: dict[str, list[Path]], iterations: int, digits: int) -> None:
     """A Markdown table of the gains from step to step, paired by prompt."""
     print("| arm | step | gain |\n|---|---|---|")
     for arm, runs in there.items():
         for p in range(1, iterations + 1):
             a, b = (by_prompt(runs, i) for i in (p - 1, p))
-            mean, low, high = bootstrap_mean([b[k] - a[k] for k in sorted(a)], resamples=10_000)
+            mean, low, high = mean_difference(b, a, {})
             print(
                 f"| {arm} | {p - 1} to {p} | {mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f}) |"
             )

@@ -14,11 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from studies import finished, interval, metric, run_all
+from studies import clusters, finished, interval, mean_difference, metric, run_all
 
 from itercli.engine.rows import read_rows
 from itercli.records import Episode
-from itercli.verifiers.passk import bootstrap_mean
 
 ARMS = {
     "Agent-R": [],
@@ -41,17 +40,22 @@ def name_of(arm: str, seed: int) -> str:
     return f"agent_r-{arm.replace(',', '').replace(' ', '_')}-seed{seed}"
 
 
-def successes(runs: list[Path], stage: str, iteration: int) -> dict[tuple[int, str], float]:
-    """(seed, task) -> share of its episodes that reached the goal.
+def successes(runs: list[Path], stage: str, iteration: int) -> dict[str, float]:
+    """Goal -> mean over seeds of the share of its episodes that reached it.
 
-    By seed, too: a bad start belongs to one seed's attempts.
+    Over seeds first: a goal is hard or easy in all of them. Bad starts are each seed's own, but
+    those of one goal go together.
     """
     node = f"iteration-{iteration:02d}/{stage}" if iteration else f"before/{stage}"
-    found: dict[tuple[int, str], list[float]] = {}
-    for seed, run in enumerate(runs):
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        goals = clusters(run, node, ["of"])
+        of_seed: dict[str, list[float]] = {}
         for row in read_rows(run / node / "rows.parquet", Episode):
-            found.setdefault((seed, row.prompt_id), []).append(float(row.score >= 1))
-    return {key: sum(v) / len(v) for key, v in found.items()}
+            of_seed.setdefault(goals.get(row.prompt_id, row.prompt_id), []).append(float(row.score >= 1))
+        for goal, values in of_seed.items():
+            found.setdefault(goal, []).append(sum(values) / len(values))
+    return {goal: sum(v) / len(v) for goal, v in found.items()}
 
 
 def by_iteration(there: dict[str, list[Path]], iterations: int) -> None:
@@ -68,17 +72,17 @@ def by_iteration(there: dict[str, list[Path]], iterations: int) -> None:
 
 
 def differences(there: dict[str, list[Path]], iterations: int) -> None:
-    """Agent-R less each other arm, after the last iteration, paired by task."""
-    print("\nAgent-R minus another arm after the last iteration; means over tasks with 95 % bootstrap")
-    print("intervals, and over seeds with t intervals:\n")
-    print("| minus | metric | tasks | seeds |\n|---|---|---|---|")
+    """Agent-R less each other arm, after the last iteration, paired by goal."""
+    print("\nAgent-R minus another arm after the last iteration; means over goals (over seeds first) with 95 %")
+    print("bootstrap intervals, and over seeds with t intervals:\n")
+    print("| minus | metric | goals | seeds |\n|---|---|---|---|")
     ours = there.get("Agent-R", [])
     for arm, runs in there.items():
         if arm == "Agent-R" or len(runs) != len(ours):
             continue
         for stage, episodes in MEASURED.items():
             a, b = (successes(r, episodes, iterations) for r in (ours, runs))
-            mean, low, high = bootstrap_mean([a[k] - b[k] for k in sorted(a)], resamples=10_000)
+            mean, low, high = mean_difference(a, b, {})
             pairs = zip(ours, runs, strict=True)
             last = [
                 metric(x, stage, "success")[iterations] - metric(y, stage, "success")[iterations]

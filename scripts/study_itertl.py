@@ -17,11 +17,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from studies import finished, interval, metric, run_all
+from studies import clusters, finished, interval, mean_difference, metric, run_all
 
 from itercli.engine.rows import read_rows
 from itercli.records import Score
-from itercli.verifiers.passk import bootstrap_mean
 
 REGIMES = {
     "all": ["loop.build.selector.targets=reference"],
@@ -87,7 +86,7 @@ def table(args: argparse.Namespace) -> None:
     print(
         "\nDifference in pass@1 after the last iteration. Seeds: mean and 95 % t interval over seeds, paired."
     )
-    print("Prompts: mean over seeds per prompt, 95 % bootstrap interval over prompts.\n")
+    print("Prompts: mean over seeds per prompt, 95 % bootstrap interval over the prompts' templates.\n")
     print("| regime | split | iterative minus | seeds | prompts |")
     print("|---|---|---|---|---|")
     for (regime, stage), methods in last.items():
@@ -99,8 +98,9 @@ def table(args: argparse.Namespace) -> None:
                 runs = [
                     [args.runs / name_of(regime, m, s, args) for s in seeds] for m in ("iterative", other)
                 ]
-                a, b = (by_prompt(r, f"iteration-{args.iterations:02d}/{stage}.score") for r in runs)
-                mean, low, high = bootstrap_mean([a[p] - b[p] for p in sorted(a)], resamples=10_000)
+                node = f"iteration-{args.iterations:02d}/{stage}.score"
+                a, b = (by_prompt(r, node) for r in runs)
+                mean, low, high = mean_difference(a, b, clusters(runs[0][0], node, ["template"]))
                 print(
                     f"| {regime} | {split} | {other} | {interval(gaps)} "
                     f"| {mean:+.3f} ({low:+.3f} to {high:+.3f}) |"

@@ -13,7 +13,7 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from itercli.errors import IterError
 from itercli.records import Prompt
@@ -42,7 +42,13 @@ class DataError(IterError, ValueError):
 
 
 class Source(Component):
-    """Base of all sources; relative paths resolve against the working directory."""
+    """Base of all sources; relative paths resolve against the working directory.
+
+    Class attributes:
+        CLUSTER: Meta field whose equal values make prompts alike, if there is one.
+    """
+
+    CLUSTER: ClassVar[str | None] = None
 
     @abstractmethod
     def prompts(self) -> Iterator[Prompt]:
@@ -58,6 +64,10 @@ class Source(Component):
             yield from self.prompts()
         except DataError as error:
             yield error
+
+    def clusters(self) -> tuple[str, ...]:
+        """Meta fields by which prompts are alike (template, goal, document), as `cluster` of a stage."""
+        return (self.CLUSTER,) if self.CLUSTER else ()
 
     @abstractmethod
     def fingerprint(self) -> dict[str, str]:

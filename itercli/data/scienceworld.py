@@ -88,6 +88,7 @@ class ScienceWorldTasks(Source):
     """
 
     VERSION: ClassVar[int] = 1
+    CLUSTER: ClassVar[str | None] = "task.task"
 
     split: Literal["train", "dev", "test"] = "train"
     tasks: tuple[str, ...] = ()

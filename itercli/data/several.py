@@ -26,6 +26,9 @@ class Several(Source):
         for source in self.of:
             yield from source.prompts()
 
+    def clusters(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(field for source in self.of for field in getattr(source, "clusters", tuple)()))
+
     def fingerprint(self) -> dict[str, str]:
         """Names get the position of their source, as two sources may read files of one name."""
         return {

@@ -35,6 +35,7 @@ class Jsonl(Source):
         limit: Rows to give, None for all.
         last_answer: Messages that end with the assistant's would show the model its answer: "fail",
             "reference" takes that answer as the reference, "keep" leaves it in the prompt.
+        cluster: Field by which rows are alike (document, template), for intervals.
     """
 
     VERSION: ClassVar[int] = 2
@@ -43,6 +44,10 @@ class Jsonl(Source):
     offset: int = Field(0, ge=0)
     limit: int | None = Field(None, ge=1)
     last_answer: LastAnswer = "fail"
+    cluster: str | None = Field(None, json_schema_extra={"how": True})
+
+    def clusters(self) -> tuple[str, ...]:
+        return (self.cluster,) if self.cluster else ()
 
     def prompts(self) -> Iterator[Prompt]:
         for prompt in self.read():

@@ -14,7 +14,7 @@ from itercli.errors import IterError
 from itercli.models import ModelError, ModelNotHere, ModelSpec, ResolvedModel, resolve
 from itercli.recipe import sandboxing
 from itercli.recipe.errors import Problem, RecipeError, nearest
-from itercli.recipe.schema import RESERVED, SCOPES, Recipe, RecipeConfig, Scope
+from itercli.recipe.schema import RESERVED, SCOPES, Recipe, RecipeConfig, Scope, parse_stage
 from itercli.recipe.seeds import digest, seed_for
 from itercli.resources import Resources, this_machine
 from itercli.stages.base import Link, Stage
@@ -131,6 +131,7 @@ class _Planner:
         self.problems: dict[tuple[str, str], Problem] = {}
         self.versions: dict[str, list[ModelUse]] = {}
         self.roots: dict[str, ResolvedModel] = {}
+        self.prompt_makers: dict[str, list[str]] = {}  # node -> nodes that make its prompts
 
     def plan(self) -> Plan:
         config = self.recipe.config
@@ -200,6 +201,8 @@ class _Planner:
         if stage.WITH_PROMPTS and "prompts" not in node.inputs:
             roots = [p for ids in node.inputs.values() for i in ids for p in self._prompts_of(i)]
             node.inputs["prompts"] = list(dict.fromkeys(roots))
+        made_by = [i for ids in node.inputs.values() for i in ids]
+        self._settle(node, stage.settled([self.nodes[i].stage for i in self._prompts_before(made_by)]))
         for model in stage.model_links():
             known = self.versions.get(model.role)
             if known is None:
@@ -213,6 +216,23 @@ class _Planner:
             label = f"{role}@{iteration}"
             taken = sum(v.label.split(".")[0] == label for v in self.versions[role])
             self.versions[role].append(ModelUse(role, f"{label}.{taken}" if taken else label, node.id))
+
+    def _settle(self, node: Node, options: dict[str, Any]) -> None:
+        """Put options that the plan knows better into a node."""
+        if options:
+            node.raw = {**node.raw, **options}
+            node.stage = parse_stage(node.raw)
+
+    def _prompts_before(self, ids: list[str]) -> list[str]:
+        """Stages that make prompts, of those that these go back to; the source comes first."""
+        found: dict[str, None] = {}
+        for i in ids:
+            if i not in self.prompt_makers:
+                node = self.nodes[i]
+                before = self._prompts_before([j for of in node.inputs.values() for j in of])
+                self.prompt_makers[i] = [*before, i] if node.kind == "prompts" else before
+            found |= dict.fromkeys(self.prompt_makers[i])
+        return list(found)
 
     def _connect(self, node: Node, link: Link) -> list[str]:
         """Ids that a link's reference stands for, with every mistake reported."""

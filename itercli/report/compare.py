@@ -14,7 +14,7 @@ from itercli.report.compare_values import NodeValues
 from itercli.report.tables import metric_named
 
 NOT_PAIRED = {"difference": None, "up": None, "down": None, "equal": None, "test": None, "p": None}
-NOT_PAIRED |= {"p_holm": None, "prompts": None, "first_sample": None, "left_out": None}
+NOT_PAIRED |= {"p_holm": None, "prompts": None, "clusters": None, "first_sample": None, "left_out": None}
 
 
 def compare(
@@ -121,7 +121,8 @@ def _by_prompt(base: Side, side: Side, metric: str, before: int, now: int) -> di
     left_out["no_value"] = len(shared) - len(valued)
     if not valued:
         return {**NOT_PAIRED, "left_out": left_out, "reason": "no prompt in common"}
-    result = paired(*({p: v for p in valued if (v := s.values[p]) is not None} for s in (ours, theirs)))
+    own, other_side = ({p: v for p in valued if (v := s.values[p]) is not None} for s in (ours, theirs))
+    result = paired(own, other_side, clusters=base.node_values(metric, before).clusters)
     first = None
     if ours.first or theirs.first:
         known = ({p: v for p, v in s.verdicts.items() if p in valued} for s in (ours, theirs))

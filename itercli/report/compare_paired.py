@@ -1,19 +1,21 @@
 """Two sides measured on the same prompts: difference, interval, test.
 
-The interval is the paired bootstrap over prompts: prompts are resampled, each with both of its
-values. The test is McNemar's (1947), exact, where every prompt is either right or wrong; else
-the sign-flip randomisation test of the mean difference (Fisher's, over the prompts), which for
-right and wrong is McNemar's. Both ask: could the two sides have been swapped at random?
+The interval is the paired bootstrap over prompts: prompts, or clusters of them, are resampled,
+each with both of its values. The test is McNemar's (1947), exact, where every prompt is either
+right or wrong and stands for itself; else the sign-flip randomisation test of the mean difference
+(Fisher's), which for right and wrong is McNemar's. Prompts of a cluster are flipped together.
+All ask: could the two sides have been swapped at random?
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from itercli.verifiers.passk import bootstrap_mean
+from itercli.verifiers.intervals import bootstrap_mean
 
 EQUAL = 1e-12
 EXACT_UP_TO = 12  # differences that are not 0: 4096 ways to give them signs
@@ -36,6 +38,7 @@ class Paired:
 
     Attributes:
         prompts: How many prompts were paired.
+        clusters: Of how many clusters; None where every prompt stands for itself.
         value, low, high: Mean difference, and its 95 % interval.
         up, down, equal: Prompts whose value is higher than the baseline's, lower, the same.
         test: mcnemar or sign_flip.
@@ -51,6 +54,7 @@ class Paired:
     equal: int
     test: str
     p: float
+    clusters: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The result as in `itercli.compare/1`."""
@@ -58,23 +62,38 @@ class Paired:
         return {"difference": {k: flat.pop(k) for k in ("value", "low", "high")}, **flat}
 
 
-def paired(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Paired:
+def paired(
+    ours: Mapping[str, float], theirs: Mapping[str, float], clusters: Mapping[str, str] | None = None
+) -> Paired:
     """Compare two sides on the prompts that both have.
 
     Args:
         ours, theirs: Prompt id -> value; `theirs` is the baseline.
+        clusters: Prompt id -> cluster; a prompt that is not in it is one of its own.
 
     Raises:
         ValueError: No prompt in common.
     """
     shared = sorted(ours.keys() & theirs.keys())
     differences = [ours[p] - theirs[p] for p in shared]
-    mean, low, high = bootstrap_mean(differences)
+    groups = [(clusters[p],) if clusters and p in clusters else p for p in shared]
+    mean, low, high = bootstrap_mean(differences, clusters=groups)
     up, down = sum(d > EQUAL for d in differences), sum(d < -EQUAL for d in differences)
     binary = all(side[p] in (0, 1) for side in (ours, theirs) for p in shared)
+    equal = len(shared) - up - down
+    number = len(set(groups))
+    if 1 < number < len(shared):
+        sums: dict[object, float] = defaultdict(float)
+        for group, d in zip(groups, differences, strict=True):
+            sums[group] += d
+        return Paired(
+            len(shared), mean, low, high, up, down, equal, "sign_flip", sign_flip(list(sums.values())), number
+        )
     p = mcnemar(up, down) if binary else sign_flip(differences)
     test = "mcnemar" if binary else "sign_flip"
-    return Paired(len(shared), mean, low, high, up, down, len(shared) - up - down, test, p)
+    return Paired(
+        len(shared), mean, low, high, up, down, equal, test, p, number if number < len(shared) else None
+    )
 
 
 def verdicts(ours: Mapping[str, bool], theirs: Mapping[str, bool]) -> Verdicts:
@@ -99,7 +118,7 @@ def sign_flip(differences: Sequence[float], *, flips: int = FLIPS, seed: int = 0
     observed one among them, so that p is never 0 (Phipson & Smyth 2010).
 
     Args:
-        differences: One per prompt, shape [prompts].
+        differences: One per prompt, shape [prompts]; or the sum of each cluster.
     """
     import numpy as np
 

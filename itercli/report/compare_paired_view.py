@@ -82,6 +82,13 @@ def _notes(pairs: list[Content], tags: dict[str, str], several: bool, at: int | 
                 f"{clean(_what(pair, tags))}, McNemar on the first sample of each prompt: "
                 f"{first['up']} up, {first['down']} down, p {_p(first['p'])}"
             )
+    by_number: dict[str, list[str]] = {}
+    for pair in pairs:
+        if pair.get("clusters"):
+            text = f"interval and test over {pair['clusters']} clusters of {pair['prompts']} prompts"
+            by_number.setdefault(text, []).append(_what(pair, tags))
+    for text, named in by_number.items():
+        yield f"{listing(named)}: {text}"
     for why, named in _reasons(pairs, tags).items():
         yield f"{listing(named)}: {why}"
     tests = sum(pair["p"] is not None for pair in pairs)

@@ -21,6 +21,7 @@ from itercli.recipe.seeds import digest
 from itercli.records import Episode, Score
 from itercli.report.rows import entry_of, stored_rows
 from itercli.stages.base import StageError
+from itercli.stages.clusters import cluster_fields, cluster_of
 from itercli.stages.summary import Values, collect, pass_k
 from itercli.stages.summary import prompt_values as by_metric
 
@@ -82,8 +83,20 @@ class NodeValues:
     @cached_property
     def prompts(self) -> dict[str, str]:
         """Prompt id -> digest of all that the prompt says, reference and test data included."""
-        entries = [self.run.store.entry("prompts", key) for key in self.prompt_keys]
-        return {row["id"]: digest(row) for entry in entries for row in _readable(entry)}
+        return {row["id"]: digest(row) for row in self._prompt_rows()}
+
+    @cached_property
+    def clusters(self) -> dict[str, str]:
+        """Prompt id -> cluster, as the stage took them for its intervals."""
+        fields = cluster_fields(self._manifest.get("ingredients", {}).get("options", {}).get("cluster"))
+        if not fields:
+            return {}
+        found = {row["id"]: cluster_of(row["meta"], fields) for row in self._prompt_rows()}
+        return {i: cluster for i, cluster in found.items() if cluster is not None}
+
+    def _prompt_rows(self) -> Iterator[dict[str, Any]]:
+        for key in self.prompt_keys:
+            yield from _readable(self.run.store.entry("prompts", key))
 
     def _candidates(self, metric: str) -> Iterator[PromptValues]:
         if (own := self._own(metric)) is not None:

@@ -14,7 +14,7 @@ from itercli.report.lineage import lineage, sentence
 from itercli.report.numbers import NOTHING, interval, missing, number
 from itercli.report.runs import STATE_STYLES, resume_command, runs_option, seconds_since, summary
 from itercli.report.stages import group_metrics, seconds_by_kind, stage_views
-from itercli.report.tables import by_iteration, metric_tables
+from itercli.report.tables import by_iteration, clustered, metric_tables
 from itercli.report.text import age, clean, spent
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def render(run: Run, content: dict[str, Any], *, groups: bool = False) -> None:
         else:
             console.print()
         console.print(table)
+    if note := clustered(run):
+        console.print(note, style="dim", markup=False)
     if content["best"]:
         console.print(f"best: {best_sentence(content['best'])}", markup=False)
     if groups:

@@ -90,6 +90,27 @@ def metric_tables(run: Run, width: int) -> list[Table]:
     return tables
 
 
+def cluster_notes(series: Iterable[tuple[str, Any]]) -> list[str]:
+    """What intervals over clusters are over, for each stage: `evaluate_unseen: 9 clusters of 100 prompts`.
+
+    Args:
+        series: ``stage.metric`` and one of its values.
+    """
+    found: dict[str, str] = {}
+    for name, value in series:
+        if isinstance(value, dict) and value.get("clusters"):
+            text = f"{value['clusters']} clusters of {value['prompts']} prompts"
+            found.setdefault(name.partition(".")[0], text)
+    return [f"{stage}: {text}" for stage, text in found.items()]
+
+
+def clustered(run: Run) -> str:
+    """A line that says which intervals are over clusters; empty where none is."""
+    series = ((name, value) for name, values in by_iteration(run).items() for value in values.values())
+    notes = cluster_notes(series)
+    return f"intervals over clusters: {'; '.join(notes)}" if notes else ""
+
+
 def closing(run: Run, outcome: Outcome) -> None:
     """What `iter run` ends with: the table, and where to look next."""
     from rich.console import Console
@@ -98,6 +119,8 @@ def closing(run: Run, outcome: Outcome) -> None:
     for table in metric_tables(run, console.width):
         console.print()
         console.print(table)
+    if note := clustered(run):
+        console.print(note, style="dim", markup=False)
     console.print()
     if outcome.stopped_early:
         console.print(outcome.stopped_early)

@@ -218,6 +218,18 @@ class Stage(Component):
         """Impossible combinations: (key, what is wrong, what is allowed[, name probably meant])."""
         return []
 
+    def clusters(self) -> Sequence[str]:
+        """Meta fields by which the prompts that it makes are alike; intervals resample such clusters."""
+        return ()
+
+    def settled(self, prompts: Sequence[Stage]) -> dict[str, Any]:
+        """Options that the plan settles, once it is known which stages make the stage's prompts.
+
+        Args:
+            prompts: Those that it goes back to, the source first.
+        """
+        return {}
+
     def notes(self) -> Sequence[str]:
         """What a plan should say of the options, though they are allowed."""
         return ()

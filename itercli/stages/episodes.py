@@ -65,15 +65,16 @@ class EpisodeMetrics(SummaryStage):
         found = {metric: episode_values(metric, episodes, self.success_at) for metric in self.metrics}
         # `check` has refused names that episodes have no values for.
         values: dict[str, Values] = {metric: dict(of) for metric, of in found.items() if of is not None}
-        result: dict[str, Any] = {m: self.mean(of.values(), ctx.seed) for m, of in values.items()}
+        clusters = self.clusters_of(ctx.name, prompts.values())
+        result: dict[str, Any] = {m: self.mean(of, ctx.seed, clusters) for m, of in values.items()}
         where = {e.prompt_id: str(e.meta["environment"]) for e in episodes}
         for name in sorted(set(where.values())) if len(set(where.values())) > 1 else ():
             for metric, of in values.items():
-                mine = (value for task, value in of.items() if where[task] == name)
-                result[f"{metric} {name}"] = self.mean(mine, ctx.seed)
+                mine = {task: value for task, value in of.items() if where[task] == name}
+                result[f"{metric} {name}"] = self.mean(mine, ctx.seed, clusters)
         ended = Counter(e.finish for e in episodes)
         result |= {f"ended {finish}": n / len(episodes) for finish, n in sorted(ended.items())}
-        groups = self.table(values, prompts.values(), ctx.seed)
+        groups = self.table(values, prompts.values(), ctx.seed, clusters)
         ctx.finish_file("groups.json", {"by": self.by, "groups": groups})
         ctx.finish_metrics(result)
 

@@ -82,7 +82,7 @@ class Evaluate(SummaryStage):
             "name": self.NAME,
             "version": self.VERSION,
             "temperatures": list(self.temperatures.values()),
-            **{k: _plain(getattr(self, k)) for k in ("metrics", "by", "confidence", "resamples")},
+            **{k: _plain(getattr(self, k)) for k in ("metrics", "by", "cluster", "confidence", "resamples")},
         }
 
     def check(self) -> list[tuple[str, ...]]:
@@ -110,18 +110,19 @@ class Evaluate(SummaryStage):
 
     def run(self, ctx: StageContext) -> None:
         prompts = {p.id: p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)}
+        clusters = self.clusters_of(ctx.name, prompts.values())
         values = {t: self._values(ctx, f"scores{suffix}", prompts) for suffix, t in self.temperatures.items()}
         result: dict[str, Any] = {}
         reported: dict[str, Values] = {}
         for metric in self.metrics:
-            means = {t: self.mean(of[metric].values(), ctx.seed) for t, of in values.items()}
+            means = {t: self.mean(of[metric], ctx.seed, clusters) for t, of in values.items()}
             best = max(means, key=lambda t: (means[t]["prompts"] > 0, means[t]["value"]))
             result[metric], reported[metric] = means[best], values[best][metric]
             if len(means) > 1:
                 # RTLCoder reports each k at its best temperature; here one sees that it is so.
                 result[metric]["temperature"] = best
                 result |= {f"{metric} T={t:g}": mean for t, mean in means.items()}
-        groups = self.table(reported, prompts.values(), ctx.seed)
+        groups = self.table(reported, prompts.values(), ctx.seed, clusters)
         ctx.finish_file("groups.json", {"by": self.by, "groups": groups})
         ctx.finish_metrics(result)
 

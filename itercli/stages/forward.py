@@ -84,9 +84,11 @@ class ForwardStage(SummaryStage):
     def report(self, ctx: StageContext, rows: Sequence[Record]) -> None:
         """Metrics from the rows' fields of these names: a prompt's value is the mean over its rows."""
         values: dict[str, Values] = {name: _by_prompt(rows, name) for name in self.metrics}
-        groups = self.table(values, _prompts(ctx).values(), ctx.seed)
+        prompts = _prompts(ctx).values()
+        clusters = self.clusters_of(ctx.name, prompts)
+        groups = self.table(values, prompts, ctx.seed, clusters)
         ctx.finish_file("groups.json", {"by": self.by, "groups": groups})
-        ctx.finish_metrics({name: self.mean(of.values(), ctx.seed) for name, of in values.items()})
+        ctx.finish_metrics({name: self.mean(of, ctx.seed, clusters) for name, of in values.items()})
 
     def _measure(
         self,

@@ -51,6 +51,7 @@ class Measure(SummaryStage):
                     + (f". Did you mean {near}?" if near else "")
                 )
         values = {metric: prompt_values(ctx.name, metric, rows) for metric, rows in found.rows.items()}
-        groups = self.table(values, prompts.values(), ctx.seed)
+        clusters = self.clusters_of(ctx.name, prompts.values())
+        groups = self.table(values, prompts.values(), ctx.seed, clusters)
         ctx.finish_file("groups.json", {"by": self.by, "groups": groups})
-        ctx.finish_metrics({metric: self.mean(of.values(), ctx.seed) for metric, of in values.items()})
+        ctx.finish_metrics({metric: self.mean(of, ctx.seed, clusters) for metric, of in values.items()})

@@ -21,6 +21,9 @@ class Prompts(Stage):
     uses: Literal["prompts"] = "prompts"
     source: Source = Field(description="Where the prompts come from.")
 
+    def clusters(self) -> tuple[str, ...]:
+        return tuple(getattr(self.source, "clusters", tuple)())  # a plug-in's source may be any component
+
     def fingerprint(self) -> dict[str, Any]:
         return self.source.fingerprint()
 

@@ -12,56 +12,75 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from itercli.records import Prompt, Score
-from itercli.stages.base import Stage, StageError
+from itercli.stages.base import StageError
+from itercli.stages.clusters import Clustered
 
 METRIC = re.compile(r"pass@([1-9]\d*)|mean_score")
 ALWAYS = ("pass@K (K = 1, 2, ...)", "mean_score")
 Values = dict[str, float | None]
 
 
-class SummaryStage(Stage):
+class SummaryStage(Clustered):
     """Base of stages that report metrics of score rows."""
 
     OUTPUT = "metrics"
     WITH_PROMPTS = True
     SEEDED = True
+    VERSION: ClassVar[int] = 2  # 2: BCa intervals, over clusters
 
     metrics: tuple[str, ...] = Field(
         min_length=1, description="pass@K, mean_score, or a number that the scorer measures."
     )
     by: str | None = Field("template", description="Prompt meta field that metrics are broken down by.")
-    confidence: float = Field(0.95, gt=0, lt=1, description="Level of the bootstrap interval over prompts.")
+    confidence: float = Field(0.95, gt=0, lt=1, description="Level of the bootstrap intervals.")
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples.")
 
-    def mean(self, values: Iterable[float | None], seed: int) -> dict[str, Any]:
+    def mean(self, values: Values, seed: int, clusters: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Mean over prompts with its bootstrap interval; None where no prompt has a value.
 
-        `missing` is there only if some prompt has none.
-        """
-        from itercli.verifiers.passk import bootstrap_mean
+        `missing` is there only if some prompt has none, `clusters` (how many) only if prompts have some.
 
-        values = list(values)
-        known = [v for v in values if v is not None]
+        Args:
+            values: Prompt id -> value.
+            clusters: Prompt id -> cluster; a prompt that is not in it is one of its own.
+        """
+        from itercli.verifiers.intervals import bootstrap_mean
+
+        known = {p: v for p, v in values.items() if v is not None}
         mean: tuple[float | None, ...] = (None, None, None)
+        groups = [(clusters[p],) if clusters and p in clusters else p for p in known]
         if known:
-            mean = bootstrap_mean(known, confidence=self.confidence, resamples=self.resamples, seed=seed)
+            mean = bootstrap_mean(
+                known.values(),
+                clusters=groups,
+                confidence=self.confidence,
+                resamples=self.resamples,
+                seed=seed,
+            )
         result = dict(zip(("value", "low", "high"), mean, strict=True)) | {"prompts": len(known)}
+        if clusters:
+            result["clusters"] = len(set(groups))
         missing = len(values) - len(known)
         return result | {"missing": missing} if missing else result
 
     def table(
-        self, values: Mapping[str, Values], prompts: Iterable[Prompt], seed: int
+        self,
+        values: Mapping[str, Values],
+        prompts: Iterable[Prompt],
+        seed: int,
+        clusters: Mapping[str, str] | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Group -> its number of prompts and its mean of each metric.
 
         Args:
             values: Metric -> prompt id -> value. Prompts that are not in it belong to no
                 group, nor do those without the field `by`.
+            clusters: As of `mean`. A group that is one cluster has an interval over its prompts.
         """
         groups: dict[str, list[str]] = {}
         scored = next(iter(values.values()))
@@ -70,7 +89,7 @@ class SummaryStage(Stage):
                 groups.setdefault(str(p.meta[self.by]), []).append(p.id)
         return {
             group: {"prompts": len(ids)}
-            | {metric: self.mean((of[i] for i in ids), seed) for metric, of in values.items()}
+            | {metric: self.mean({i: of[i] for i in ids}, seed, clusters) for metric, of in values.items()}
             for group, ids in sorted(groups.items())
         }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -127,12 +127,13 @@ class WinRate(SummaryStage):
             for name in self.metrics
             if name != "lc_win_rate"
         }
+        clusters = self.clusters_of(ctx.name, prompts.values())
         result: dict[str, Any] = dict.fromkeys(self.metrics)  # in their order
-        result |= {name: self.mean(of.values(), ctx.seed) for name, of in values.items()}
+        result |= {name: self.mean(of, ctx.seed, clusters) for name, of in values.items()}
         if "lc_win_rate" in result:
-            result["lc_win_rate"] = self._length_controlled(rows, counts, ctx.seed)
+            result["lc_win_rate"] = self._length_controlled(rows, counts, ctx.seed, clusters)
         if values:
-            groups = self.table(values, prompts.values(), ctx.seed)
+            groups = self.table(values, prompts.values(), ctx.seed, clusters)
             ctx.finish_file("groups.json", {"by": self.by, "groups": groups})
         ctx.finish_rows(Comparison, iter(rows), **counts)
         ctx.finish_metrics(result)
@@ -178,7 +179,7 @@ class WinRate(SummaryStage):
                 )
 
     def _length_controlled(
-        self, rows: Sequence[Comparison], counts: Counter[str], seed: int
+        self, rows: Sequence[Comparison], counts: Counter[str], seed: int, clusters: Mapping[str, str]
     ) -> dict[str, Any]:
         """The metric, with how it was fitted; what was special about that is counted, too."""
         from itercli.verifiers.win_rate import length_controlled
@@ -186,13 +187,14 @@ class WinRate(SummaryStage):
         found = length_controlled(
             [row.win_rate for row in rows],
             [row.characters - row.characters_against for row in rows],
+            clusters=(groups := [(clusters[i],) if i in clusters else i for i in (r.prompt_id for r in rows)]),
             confidence=self.confidence,
             resamples=self.resamples,
             seed=seed,
         )
         if found.fit != "ml":
             counts[f"lc_win_rate: {found.fit}"] = 1
-        return asdict(found) | {"prompts": len(rows)}
+        return asdict(found) | {"prompts": len(rows)} | ({"clusters": len(set(groups))} if clusters else {})
 
 
 def _by_prompt(artifacts: Iterable[Artifact], counts: Counter[str]) -> dict[str, list[Score]]:

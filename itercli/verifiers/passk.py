@@ -2,8 +2,8 @@
 
 pass@k is the estimator of Chen et al. 2021 (arXiv 2107.03374, section 2.1): the chance that
 at least one of k completions, drawn without replacement from the n that were sampled, is
-right. Intervals resample *problems*, not completions: what varies between benchmarks of
-this kind is which problems are in them.
+right. Intervals resample *problems*, or clusters of them, not completions: what varies between
+benchmarks of this kind is which problems are in them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+
+from itercli.verifiers.intervals import bootstrap_mean
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -40,36 +42,13 @@ def mean_pass_at_k(results: Mapping[str, Sequence[bool]], k: int) -> float:
     return sum(pass_at_k(len(v), sum(v), k) for v in results.values()) / len(results)
 
 
-def bootstrap_mean(
-    values: Iterable[float], *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean with its percentile bootstrap interval.
-
-    Args:
-        values: One value per problem, shape [problems].
-
-    Returns:
-        (mean, low, high).
-    """
-    import numpy as np
-
-    data = np.asarray(list(values), dtype=np.float64)
-    if data.size == 0:
-        raise ValueError("no values")
-    rng = np.random.default_rng(seed)
-    means = data[rng.integers(0, data.size, size=(resamples, data.size))].mean(axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(data.mean()), float(low), float(high)
-
-
 @dataclass(frozen=True)
 class PassAtK:
     """pass@k of a set of problems.
 
     Attributes:
         value: Mean over problems.
-        low, high: Percentile bootstrap interval over problems.
+        low, high: Bootstrap interval over clusters of problems.
         problems: How many problems.
         groups: The same per group (its own `groups` empty), sorted by name.
     """
@@ -87,6 +66,7 @@ def summarize(
     ks: Iterable[int] = (1, 5, 10),
     *,
     groups: Mapping[str, str] | None = None,
+    clusters: Mapping[str, str] | None = None,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -97,6 +77,7 @@ def summarize(
         results: Problem id -> verdict of each completion.
         ks: Wanted k; those above the smallest number of completions are left out.
         groups: Problem id -> group (its template, its suite), for a breakdown.
+        clusters: Problem id -> cluster that intervals resample; others are clusters of their own.
 
     Raises:
         ValueError: No problems, or one without completions.
@@ -109,7 +90,13 @@ def summarize(
 
     def over(problems: Sequence[str], k: int) -> PassAtK:
         values = [pass_at_k(len(results[p]), sum(results[p]), k) for p in problems]
-        mean, low, high = bootstrap_mean(values, confidence=confidence, resamples=resamples, seed=seed)
+        mean, low, high = bootstrap_mean(
+            values,
+            clusters=[(clusters[p],) if clusters and p in clusters else p for p in problems],
+            confidence=confidence,
+            resamples=resamples,
+            seed=seed,
+        )
         return PassAtK(k, mean, low, high, len(problems))
 
     members: dict[str, list[str]] = {}

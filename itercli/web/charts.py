@@ -181,7 +181,8 @@ def _said(value: Any) -> str:
     if not isinstance(value, dict) or value.get("low") is None or value.get("value") is None:
         return number(value.get("value") if isinstance(value, dict) else value)
     prompts = f", {value['prompts']} prompts" if value.get("prompts") else ""
-    return f"{number(value['value'])} ({interval(value)}{prompts})"
+    clusters = f" in {value['clusters']} clusters" if value.get("clusters") else ""
+    return f"{number(value['value'])} ({interval(value)}{prompts}{clusters})"
 
 
 def _iterations(data: Sequence[Row]) -> Spec:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from itercli.report.tables import cluster_notes
+
 OPEN = 12  # curves that are shown at once, those of other stages fold
 Row = dict[str, Any]
 
@@ -12,7 +14,8 @@ def metric_groups(data: Row) -> list[Row]:
     """Metrics by stage, the headline's stage first.
 
     Returns:
-        ``[{stage, metrics: {metric: {run: {iteration: value}}}, iterations, open}]``.
+        ``[{stage, metrics: {metric: {run: {iteration: value}}}, iterations, open, clusters}]``;
+        `clusters` says what intervals are over, where that is not the prompts.
     """
     headlines = [h["metric"] for run in data["runs"] if (h := run["run"]["headline"])]
     groups: dict[str, dict[str, dict[str, Any]]] = {}
@@ -31,7 +34,7 @@ def metric_groups(data: Row) -> list[Row]:
         shown += len(metrics)
         found.append(
             {"stage": stage, "metrics": metrics, "iterations": iterations,
-             "open": shown <= OPEN or not found}
+             "open": shown <= OPEN or not found, "clusters": _clusters(metrics)}
         )  # fmt: skip
     return found
 
@@ -88,6 +91,11 @@ def group_tables(run: Row) -> list[Row]:
                 {"metric": f"{stage}.{name}", "by": content["by"], "iterations": iterations, "rows": rows}
             )
     return found
+
+
+def _clusters(metrics: dict[str, dict[str, Any]]) -> str:
+    values = (v for runs in metrics.values() for series in runs.values() for v in series.values())
+    return "; ".join(n.partition(": ")[2] for n in cluster_notes(("", v) for v in values))
 
 
 def _known(metric: Any) -> bool:

@@ -82,6 +82,7 @@ class RtlTasks(Source):
     """
 
     VERSION: ClassVar[int] = 1
+    CLUSTER: ClassVar[str | None] = "template"
 
     split: Split = "train"
     limit: int | None = Field(default=None, ge=1)

@@ -44,6 +44,9 @@ class BadStarts(Stage):
     per_task: int = Field(1, ge=1, description="Bad starts of a task at most.")
     limit: int | None = Field(None, ge=1, description="Tasks at most, in their order.")
 
+    def clusters(self) -> tuple[str, ...]:
+        return ("of",)
+
     def links(self, name: str) -> list[Link]:
         found = []
         if self.episodes is not None:

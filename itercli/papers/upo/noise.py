@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,7 +16,8 @@ from itercli.recipe.fields import Scorer
 from itercli.recipe.seeds import seed_for
 from itercli.records import PreferencePair, Prompt
 from itercli.registry import register
-from itercli.stages.base import Link, Stage, StageContext, StageError
+from itercli.stages.base import Link, StageContext, StageError
+from itercli.stages.clusters import Clustered
 from itercli.training.base import Interrupted
 
 MANY = 200  # pairs from which on BALD is looked at by tenths, else by fifths
@@ -24,7 +25,7 @@ Interval = dict[str, float]
 
 
 @register("stage", "upo.noise")
-class Noise(Mixing, Stage):
+class Noise(Mixing, Clustered):
     """A pair is noisy if the truth prefers its rejected answer; pairs that it calls equal are left out.
 
     Means are over prompts, as are intervals (95 %, bootstrap). What is drawn at random is
@@ -35,6 +36,7 @@ class Noise(Mixing, Stage):
     OUTPUT = "metrics"
     SEEDED = True
     WITH_PROMPTS = True
+    VERSION: ClassVar[int] = 2  # 2: BCa intervals, over clusters
 
     uses: Literal["upo.noise"] = "upo.noise"
     of: str = Field(description="The stage with the pairs; with probabilities also the estimator is judged.")
@@ -64,7 +66,7 @@ class Noise(Mixing, Stage):
         judged = [i for i, t in enumerate(truth) if t]
         if not judged:
             raise StageError(f"{ctx.name}: the truth prefers neither answer in any pair of {self.of}")
-        study = Study(pairs, truth, ctx.seed)
+        study = Study(pairs, truth, ctx.seed, self.clusters_of(ctx.name, prompts.values()))
         metrics: dict[str, Any] = {"pairs": len(pairs), "truth_ties": truth.count(0)}
         metrics["noise_all"] = study.noise(judged)
         metrics |= study.estimator(judged)
@@ -113,10 +115,17 @@ class Study:
 
     Attributes:
         truth: True reward of the chosen answer less that of the rejected; None is unknown.
+        clusters: Prompt id -> cluster, which intervals resample.
     """
 
-    def __init__(self, pairs: Sequence[PreferencePair], truth: Sequence[Truth], seed: int) -> None:
-        self.pairs, self.truth, self.seed = pairs, truth, seed
+    def __init__(
+        self,
+        pairs: Sequence[PreferencePair],
+        truth: Sequence[Truth],
+        seed: int,
+        clusters: Mapping[str, str] | None = None,
+    ) -> None:
+        self.pairs, self.truth, self.seed, self.clusters = pairs, truth, seed, clusters or {}
 
     def noise(self, among: Iterable[int]) -> Interval:
         """Share of pairs whose order contradicts the truth."""
@@ -169,15 +178,18 @@ class Study:
 
     def mean(self, values: Iterable[tuple[str, float]]) -> Interval:
         """Mean over prompts of the prompts' means, with its bootstrap interval."""
-        from itercli.verifiers.passk import bootstrap_mean
+        from itercli.verifiers.intervals import bootstrap_mean
 
         prompts: dict[str, list[float]] = {}
         for prompt, value in values:
             prompts.setdefault(prompt, []).append(value)
-        value, low, high = bootstrap_mean((fmean(v) for v in prompts.values()), seed=self.seed % 2**32)
-        return {"value": value, "low": low, "high": high, "prompts": len(prompts)}
+        clusters = [(self.clusters[p],) if p in self.clusters else p for p in prompts]
+        means = (fmean(v) for v in prompts.values())
+        value, low, high = bootstrap_mean(means, clusters=clusters, seed=self.seed % 2**32)
+        found = {"value": value, "low": low, "high": high, "prompts": len(prompts)}
+        return found | ({"clusters": len(set(clusters))} if self.clusters else {})
 
 
 def _average(intervals: Sequence[Mapping[str, float]]) -> Interval:
-    found = {name: fmean(i[name] for i in intervals) for name in ("value", "low", "high", "prompts")}
-    return found | {"prompts": round(found["prompts"])}
+    found = {name: fmean(i[name] for i in intervals) for name in intervals[0]}
+    return found | {name: round(found[name]) for name in ("prompts", "clusters") if name in found}
