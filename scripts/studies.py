@@ -15,6 +15,7 @@ from itercli.records import Prompt, Score
 from itercli.stages.clusters import cluster_of
 from itercli.verifiers.intervals import bootstrap_mean, t_quantile
 
+
 def run_all(plan: dict[str, list[str]], runs: Path) -> int:
     """Run names with their overrides one after the other; finished stages are reused.
 

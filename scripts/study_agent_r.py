@@ -73,7 +73,9 @@ def by_iteration(there: dict[str, list[Path]], iterations: int) -> None:
 
 def differences(there: dict[str, list[Path]], iterations: int) -> None:
     """Agent-R less each other arm, after the last iteration, paired by goal."""
-    print("\nAgent-R minus another arm after the last iteration; means over goals (over seeds first) with 95 %")
+    print(
+        "\nAgent-R minus another arm after the last iteration; means over goals (over seeds first) with 95 %"
+    )
     print("bootstrap intervals, and over seeds with t intervals:\n")
     print("| minus | metric | goals | seeds |\n|---|---|---|---|")
     ours = there.get("Agent-R", [])

@@ -27,7 +27,9 @@ class Several(Source):
             yield from source.prompts()
 
     def clusters(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(field for source in self.of for field in getattr(source, "clusters", tuple)()))
+        return tuple(
+            dict.fromkeys(field for source in self.of for field in getattr(source, "clusters", tuple)())
+        )
 
     def fingerprint(self) -> dict[str, str]:
         """Names get the position of their source, as two sources may read files of one name."""

@@ -49,11 +49,11 @@ class SummaryStage(Clustered):
             values: Prompt id -> value.
             clusters: Prompt id -> cluster; a prompt that is not in it is one of its own.
         """
-        from itercli.verifiers.intervals import bootstrap_mean
+        from itercli.verifiers.intervals import bootstrap_mean, in_clusters
 
         known = {p: v for p, v in values.items() if v is not None}
         mean: tuple[float | None, ...] = (None, None, None)
-        groups = [(clusters[p],) if clusters and p in clusters else p for p in known]
+        groups = in_clusters(known, clusters)
         if known:
             mean = bootstrap_mean(
                 known.values(),

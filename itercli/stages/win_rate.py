@@ -182,12 +182,14 @@ class WinRate(SummaryStage):
         self, rows: Sequence[Comparison], counts: Counter[str], seed: int, clusters: Mapping[str, str]
     ) -> dict[str, Any]:
         """The metric, with how it was fitted; what was special about that is counted, too."""
+        from itercli.verifiers.intervals import in_clusters
         from itercli.verifiers.win_rate import length_controlled
 
+        groups = in_clusters((row.prompt_id for row in rows), clusters)
         found = length_controlled(
             [row.win_rate for row in rows],
             [row.characters - row.characters_against for row in rows],
-            clusters=(groups := [(clusters[i],) if i in clusters else i for i in (r.prompt_id for r in rows)]),
+            clusters=groups,
             confidence=self.confidence,
             resamples=self.resamples,
             seed=seed,

@@ -15,7 +15,7 @@ covers 94 to 95 %. Of three or four clusters no resampling makes a good interval
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from math import cos, pi, sin, sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -65,6 +65,12 @@ def bootstrap_mean(
     left_out = (data.sum() - sums) / (data.size - sizes)
     low, high = bca(float(data.mean()), means, left_out, confidence)
     return float(data.mean()), low, high
+
+
+def in_clusters(ids: Iterable[str], clusters: Mapping[str, str] | None) -> list[Hashable]:
+    """The cluster of each id; one that has none is a cluster of its own."""
+    known = clusters or {}
+    return [(known[i],) if i in known else i for i in ids]
 
 
 def cluster_codes(size: int, clusters: Sequence[Hashable] | None) -> NDArray:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
-from itercli.verifiers.intervals import bootstrap_mean
+from itercli.verifiers.intervals import bootstrap_mean, in_clusters
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -92,7 +92,7 @@ def summarize(
         values = [pass_at_k(len(results[p]), sum(results[p]), k) for p in problems]
         mean, low, high = bootstrap_mean(
             values,
-            clusters=[(clusters[p],) if clusters and p in clusters else p for p in problems],
+            clusters=in_clusters(problems, clusters),
             confidence=confidence,
             resamples=resamples,
             seed=seed,

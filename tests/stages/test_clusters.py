@@ -1,4 +1,4 @@
-"""Which prompts an interval resamples together: what sources declare, what a recipe says, what is reported."""
+"""Clusters that intervals resample: what sources declare, what a recipe says, what is reported."""
 
 from __future__ import annotations
 

@@ -178,12 +178,12 @@ class Study:
 
     def mean(self, values: Iterable[tuple[str, float]]) -> Interval:
         """Mean over prompts of the prompts' means, with its bootstrap interval."""
-        from itercli.verifiers.intervals import bootstrap_mean
+        from itercli.verifiers.intervals import bootstrap_mean, in_clusters
 
         prompts: dict[str, list[float]] = {}
         for prompt, value in values:
             prompts.setdefault(prompt, []).append(value)
-        clusters = [(self.clusters[p],) if p in self.clusters else p for p in prompts]
+        clusters = in_clusters(prompts, self.clusters)
         means = (fmean(v) for v in prompts.values())
         value, low, high = bootstrap_mean(means, clusters=clusters, seed=self.seed % 2**32)
         found = {"value": value, "low": low, "high": high, "prompts": len(prompts)}
