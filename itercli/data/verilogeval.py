@@ -40,7 +40,7 @@ class VerilogEval(Source):
         ids: Only these task ids.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     path: Path = Field(json_schema_extra={"how": True})
     suite: Suite = "auto"
@@ -150,6 +150,6 @@ def v1_prompts(problems: Path, descriptions: Path, kind: str, suite: str) -> Ite
             reference=header + solution,
             meta={
                 "suite": f"verilogeval-{suite}", "task": task, "header": header, "bench": test,
-                "top": "top_module", "reference_name": "reference_module", "warnings_fail": True,
+                "top": "top_module", "reference_name": "reference_module", "harness": "verilogeval-v1",
             },
         )  # fmt: skip

@@ -74,7 +74,7 @@ def v2_prompts(folder: Path, suite: str, *, wrap: bool) -> Iterator[Prompt]:
             reference=re.sub(r"\bRefModule\b", "TopModule", reference).strip("\n") + "\n",
             meta={
                 "suite": "verilogeval-v2", "task": name, "header": header, "bench": f"{test}\n{reference}",
-                "top": "TopModule", "reference_name": "RefModule", "warnings_fail": False,
+                "top": "TopModule", "reference_name": "RefModule", "harness": "verilogeval-v2",
             },
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ import itercli.papers.baselines  # noqa: F401  (registers the selectors that ITE
 from itercli.papers.rtlcoder_score import Quality, parse, quality
 from itercli.recipe.fields import Scorer as ScorerField
 from itercli.records import Prompt, RankedExample, Record, Score, Trajectory
-from itercli.registry import register
+from itercli.registry import Component, register
 from itercli.stages.selectors import Dropped, Selector
 from itercli.verifiers.base import Judge, Scorer
 from itercli.verifiers.verilog_extract import extract
@@ -56,9 +56,9 @@ class QualityScorer(Scorer):
             raise ValueError(f"score_rule: {self.score_rule} needs verify: true")
         return self
 
-    def needs(self) -> tuple[str, ...]:
-        """The verifier's needs."""
-        return self.verifier.needs() if self.verify else ()
+    def parts(self) -> Iterator[tuple[str, Component]]:
+        """The verifier, if it is asked; what it needs of the rows is checked with it."""
+        return super().parts() if self.verify else iter(())
 
     def leaves_open(self) -> tuple[str, ...]:
         """Without a verifier nothing tells right from wrong."""

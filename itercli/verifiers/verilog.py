@@ -1,14 +1,16 @@
 """Functional check of Verilog against a test bench, and the scorer `functional`.
 
-The verdict is VerilogEval's (NVlabs/verilog-eval, v1 `execution.py` and v2 `sv-iv-analyze`),
-with what it takes to serve as a reward: cheats are refused (`verilog_rules`), the bench's
-names are random (`verilog_bench`), the last verdict line counts and must report as many
-samples as the reference's run did, and all of it runs in the sandbox.
+Each suite is compiled, limited and judged as its authors' harness does (`verilog_harness`),
+with what it takes to serve as a reward: output is taken out (`verilog_neutral`), cheats are
+refused (`verilog_rules`), the bench's names and its verdict line are random
+(`verilog_bench`), the last verdict line counts and must report as many samples as the
+reference's run did, and all of it runs in the sandbox.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
@@ -17,65 +19,26 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from itercli.engine.sandbox import Limits
-from itercli.errors import IterError
 from itercli.records import Prompt, Score, Trajectory
 from itercli.registry import how, register
 from itercli.verifiers.base import Scorer, Verdict
 from itercli.verifiers.once import Once
 from itercli.verifiers.verilog_bench import LEVELS, Bench, Hardening, prepare
 from itercli.verifiers.verilog_extract import extract
+from itercli.verifiers.verilog_neutral import neutralised
 from itercli.verifiers.verilog_outcomes import CODES, classify_log, classify_mismatch, counts
 from itercli.verifiers.verilog_rules import calls, drives_inputs, refusal, smuggled
-from itercli.verifiers.verilog_text import ports
-from itercli.verifiers.verilog_tools import CANDIDATE, SimRun, Simulator, Svling, find_icarus
+from itercli.verifiers.verilog_task import NoBench, Task, problem
+from itercli.verifiers.verilog_text import modules, ports
+from itercli.verifiers.verilog_tools import CANDIDATE, Setup, SimRun, Simulator, Svling, find_icarus
+from itercli.verifiers.verilog_units import is_stub
+
+__all__ = ["Functional", "FunctionalJudge", "NoBench", "Task", "VerilogVerifier"]
 
 MESSAGE = 1500  # characters kept of what the tools said
-
-
-class NoBench(IterError, ValueError):
-    """A prompt that can't be verified."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a prompt's meta says about its check.
-
-    Attributes:
-        bench: Test bench with the reference module (compiled before the candidate).
-        samples: How many samples an honest run reports, or None if not known.
-        warnings_fail: A compiler's warning fails the sample (VerilogEval v1).
-    """
-
-    bench: str
-    header: str
-    top: str
-    reference_name: str
-    reference: str | None
-    samples: int | None
-    warnings_fail: bool
-
-    @classmethod
-    def of(cls, prompt: Prompt) -> Task:
-        """Read a prompt's meta.
-
-        Raises:
-            ValueError: There is no bench.
-        """
-        meta = prompt.meta
-        if not isinstance(meta.get("bench"), str):
-            raise NoBench(
-                f"prompt {prompt.id!r} has no test bench: give it one in meta['bench'], or score without "
-                f"(itertl.quality with verify: false and score_rule: quality)"
-            )
-        return cls(
-            bench=meta["bench"],
-            header=meta.get("header", ""),
-            top=meta.get("top", "top_module"),
-            reference_name=meta.get("reference_name", "reference_module"),
-            reference=prompt.reference,
-            samples=meta.get("samples"),
-            warnings_fail=bool(meta.get("warnings_fail", False)),
-        )
+WALL = 4  # wall time for each second of CPU: many checks share the cores
+SLOWER = 5  # times the reference's own run that a sample may take
+PATIENCE = Limits(wall=300, cpu=120)  # of a reference's own run
 
 
 @dataclass(frozen=True)
@@ -85,6 +48,7 @@ class _Expected:
     samples: int | None
     calls: Counter[str] | None
     hardening: Hardening
+    seconds: float = 0.0
 
 
 class VerilogVerifier:
@@ -95,8 +59,8 @@ class VerilogVerifier:
 
     Args:
         simulator: By default Icarus, as found by `find_icarus`.
-        limits: Of compiling and simulating together; v1's and v2's harness allow 30 s.
-        warnings_fail: Overrides what the prompts say.
+        limits: Of compiling and simulating together; by default those of each prompt's harness.
+        warnings_fail, cpu_seconds, sim_time, wall: Override what the prompts' harness says.
     """
 
     def __init__(
@@ -104,10 +68,17 @@ class VerilogVerifier:
         simulator: Simulator | None = None,
         limits: Limits | None = None,
         warnings_fail: bool | None = None,
+        *,
+        cpu_seconds: int | None = None,
+        sim_time: int | None = None,
+        wall: float | None = None,
+        memory: int = 1 << 30,
     ) -> None:
         self.simulator = simulator or find_icarus()
-        self.limits = limits or Limits()
+        self.limits = limits
         self.warnings_fail = warnings_fail
+        self.cpu_seconds, self.sim_time = cpu_seconds, sim_time
+        self.wall, self.memory = wall, memory
         self._verdicts: Once[Verdict] = Once()
         self._expected: Once[_Expected] = Once()
 
@@ -135,44 +106,86 @@ class VerilogVerifier:
     def _warnings(self, task: Task) -> bool:
         return task.warnings_fail if self.warnings_fail is None else self.warnings_fail
 
+    def _sim_time(self, task: Task) -> int | None:
+        return self.sim_time or task.sim_time
+
+    def _limits(self, task: Task, expected: _Expected) -> Limits:
+        if self.limits is not None:
+            return self.limits
+        cpu = self.cpu_seconds or task.cpu_seconds
+        cpu = max(cpu, math.ceil(SLOWER * expected.seconds))
+        return Limits(wall=self.wall or WALL * cpu, cpu=cpu, memory=self.memory)
+
     def _check(self, task: Task, code: str) -> Verdict:
         if not code.strip():
             return _verdict("empty", "no Verilog in the completion")
-        names = prepare(task.bench, task.header, task.top, task.reference_name, "renamed").names
-        reason = refusal(code, top=task.top, forbidden=names)
+        quiet = neutralised(code)
+        bench = self._bench(task, "renamed")
+        macros = bench.macros if task.harness.sample_first else ()
+        rules = {"top": task.top, "forbidden": bench.names, "macros": macros}
+        reason = refusal(quiet, strict=False, **rules)  # type: ignore[arg-type]
         if reason:
             return _verdict("refused", reason)
         expected = self._expectation(task)
-        run, bench_suffix = self._run(task, code, expected.hardening)
-        outcome, message, found = self._judge(task, code, run, expected)
-        message = message.replace(bench_suffix, "")[:MESSAGE]
+        if expected.hardening != "renamed" and (reason := refusal(quiet, **rules)):  # type: ignore[arg-type]
+            return _verdict("refused", reason)
+        run, suffix = self._run(task, quiet, expected.hardening, self._limits(task, expected))
+        outcome, message, found = self._judge(task, code, run, expected, suffix)
+        message = message.replace(suffix, "")[:MESSAGE]
         meta: dict[str, Any] = {"mismatches": found[0], "samples": found[1]} if found else {}
         return _verdict(outcome, message, run.seconds, meta)
 
-    def _run(self, task: Task, code: str, hardening: Hardening) -> tuple[SimRun, str]:
-        bench: Bench = prepare(task.bench, task.header, task.top, task.reference_name, hardening)
+    def _bench(self, task: Task, hardening: Hardening) -> Bench:
+        verdict = task.pass_line or "Mismatches"
+        return prepare(task.bench, task.header, task.top, task.reference_name, hardening, verdict)
+
+    def _run(self, task: Task, code: str, hardening: Hardening, limits: Limits) -> tuple[SimRun, str]:
+        bench = self._bench(task, hardening)
         text, root, suffix = bench.render()
-        return self.simulator.run(text, code, root, self.limits), suffix
+        guard = f"guard{suffix}"
+        until = self._sim_time(task)
+        if until is not None:
+            # In the bench's own time units; `final` blocks still print what they found.
+            text += (
+                f'\nmodule {guard}; initial #{until} begin $display("{guard}"); $finish(0); end endmodule\n'
+            )
+        setup = Setup(
+            task.harness.sample_first,
+            task.harness.prelude,
+            dict(task.files),
+            (guard,) if until is not None else (),
+        )
+        return self.simulator.run(text, code, root, limits, setup), suffix
 
     def _expectation(self, task: Task) -> _Expected:
         if task.samples is not None:
             return _Expected(task.samples, None, "renamed")
         if task.reference is None:
             return _Expected(None, None, "renamed")
-        names = (task.bench, task.header, task.top, task.reference_name, task.reference)
-        return self._expected.get(_digest(names), lambda: self._run_reference(task))[0]
+        return self._expected.get(_digest(map(str, astuple(task))), lambda: self._run_reference(task))[0]
 
     def _run_reference(self, task: Task) -> _Expected:
+        code = neutralised(task.reference or "")
         for hardening in LEVELS:
-            run, _ = self._run(task, task.reference or "", hardening)
-            found = counts(run.output)
-            if run.compiled and not run.timed_out and found and found[0] == 0 and found[1] > 0:
-                return _Expected(found[1], calls(run.program), hardening)
+            run, suffix = self._run(task, code, hardening, self.limits or PATIENCE)
+            if not run.compiled or run.timed_out:
+                continue
+            found = self._found(task, run, suffix, hardening)
+            if found is not None and found[0] == 0 and (found[1] > 0 or task.pass_line):
+                samples = None if task.pass_line else found[1]
+                return _Expected(samples, calls(run.program), hardening, run.seconds)
         # A bad reference (see `known_bad`): whatever the bench reports must do.
         return _Expected(None, None, LEVELS[-1])
 
+    def _found(self, task: Task, run: SimRun, suffix: str, hardening: Hardening) -> tuple[int, int] | None:
+        """(mismatches, samples) as the bench reports them; (0, 0) for its line that all is well."""
+        mark = suffix if self._bench(task, hardening).marked else ""
+        if task.pass_line is None:
+            return counts(run.output, mark)
+        return (0, 0) if task.pass_line + mark in run.output else None
+
     def _judge(
-        self, task: Task, code: str, run: SimRun, expected: _Expected
+        self, task: Task, code: str, run: SimRun, expected: _Expected, suffix: str
     ) -> tuple[str, str, tuple[int, int] | None]:
         """(outcome, message, (mismatches, samples))."""
         if run.compiled:
@@ -183,15 +196,23 @@ class VerilogVerifier:
                 return "refused", f"compiled design: {cheat}", None
         if run.timed_out:
             return "timeout", f"ended by {run.ended} after {run.seconds:.0f} s", None
+        found = self._found(task, run, suffix, expected.hardening)
+        if f"guard{suffix}" in run.output:
+            return "timeout", f"no end after {self._sim_time(task)} time units of the bench", found
         if self._warnings(task) and (run.log or run.errors):
             said = run.log + run.errors
             return classify_log(said) or "compile", said, None
         outcome = classify_log(run.log, compiled=run.compiled)
+        if run.compiled and not task.harness.classes:
+            outcome = None
         if outcome or not run.compiled:
             return outcome or "compile", run.log or f"the compiler ended by {run.ended}", None
         if "TIMEOUT" in run.output:
-            return "timeout", "the bench's own time limit", counts(run.output)
-        found = counts(run.output)
+            return "timeout", "the bench's own time limit", found
+        if run.ended != "exit" and found is not None:
+            return "no_result", f"the simulator ended by {run.ended}", found
+        if task.pass_line is not None:
+            return self._judge_line(task, code, run, passed=found is not None)
         if found is None:
             how_ended = run.ended if run.ended != "exit" else f"exit code {run.returncode}"
             return "no_result", f"no verdict from the bench ({how_ended})\n{run.errors}", None
@@ -201,6 +222,16 @@ class VerilogVerifier:
         if mismatches:
             return classify_mismatch(code), f"{mismatches} mismatches in {samples} samples", found
         return "pass", "", found
+
+    def _judge_line(self, task: Task, code: str, run: SimRun, *, passed: bool) -> tuple[str, str, None]:
+        if not passed:
+            said = run.output.strip()[-300:] or run.errors.strip()[-300:]
+            return classify_mismatch(code), f"the bench did not say {task.pass_line!r}\n{said}", None
+        tops = [m for m in modules(code) if m.name == task.top]
+        if tops and is_stub(code[tops[0].start : tops[0].end]):
+            # Outputs that are X differ from nothing in a bench that compares with !=.
+            return "mismatch", "the module does nothing, which the bench does not notice", None
+        return "pass", "", None
 
 
 def _verdict(outcome: str, message: str, seconds: float = 0.0, meta: dict[str, Any] | None = None) -> Verdict:
@@ -228,7 +259,11 @@ class Functional(Scorer):
     Attributes:
         simulator: "icarus", or "svling" with `svling_python`.
         svling_python: Interpreter of an environment where svling is installed.
-        timeout: Seconds for compiling and simulating one answer.
+        cpu_seconds: CPU time of compiling and of simulating one answer, each; None: the suite's (10,
+            RTLLM 8), and at least five times what the reference takes.
+        sim_time: Time units of the bench after which a simulation is ended; None: the suite's (10 million;
+            own benches have no end).
+        timeout: Wall time in seconds for compiling and simulating; None: four times the CPU time.
         memory: Bytes of address space of each tool process.
         warnings_fail: Whether a compiler warning fails an answer; None: as the data set's
             authors do (VerilogEval v1: yes, v2: no).
@@ -242,11 +277,18 @@ class Functional(Scorer):
 
     simulator: Literal["icarus", "svling"] = "icarus"
     svling_python: str | None = how(None)
-    timeout: float = Field(30.0, gt=0)
+    cpu_seconds: int | None = Field(None, ge=1)
+    sim_time: int | None = Field(None, ge=1)
+    timeout: float | None = Field(None, gt=0)
     memory: int = Field(1 << 30, ge=1 << 26)
     warnings_fail: bool | None = None
     partial_credit: bool = False
     timings: bool = False
+
+    def objection(self, prompt: Prompt) -> str:
+        """How a prompt breaks the bench contract."""
+        wrong = problem(prompt)
+        return f"prompt {prompt.id!r}: {wrong}. See docs/verilog.md, Own benches" if wrong else ""
 
     def _tool(self) -> Simulator:
         if self.simulator == "icarus":
@@ -265,8 +307,15 @@ class Functional(Scorer):
         Raises:
             ToolMissing: The simulator is not installed.
         """
-        limits = Limits(wall=self.timeout, cpu=max(5, round(self.timeout)), memory=self.memory)
-        return FunctionalJudge(self, VerilogVerifier(self._tool(), limits, self.warnings_fail))
+        verifier = VerilogVerifier(
+            self._tool(),
+            warnings_fail=self.warnings_fail,
+            cpu_seconds=self.cpu_seconds,
+            sim_time=self.sim_time,
+            wall=self.timeout,
+            memory=self.memory,
+        )
+        return FunctionalJudge(self, verifier)
 
 
 class FunctionalJudge:

@@ -20,7 +20,9 @@ import secrets
 from dataclasses import dataclass
 from typing import Literal
 
+from itercli.verifiers.verilog_rules import RESERVED_DIRECTIVES
 from itercli.verifiers.verilog_text import KEYWORDS, code_tokens, modules, plain, tokens
+from itercli.verifiers.verilog_units import instantiated
 
 Hardening = Literal["renamed", "reference"]
 LEVELS: tuple[Hardening, ...] = ("renamed", "reference")
@@ -47,14 +49,18 @@ class Bench:
     Attributes:
         text: The bench with a mark after each name that `render` makes unpredictable.
         root: Name of the module to elaborate, without suffix.
-        names: Names that a candidate must not use.
+        names: Names of its modules, which a candidate must neither define nor use.
+        macros: Macros that it defines, uses or asks for.
         hardening: Which names are marked.
+        marked: Whether the bench's verdict line is marked, so that nobody else can print it.
     """
 
     text: str
     root: str
     names: frozenset[str]
+    macros: frozenset[str]
     hardening: Hardening
+    marked: bool
 
     def render(self) -> tuple[str, str, str]:
         """The bench under new names: (text, name of the root, the suffix)."""
@@ -64,7 +70,9 @@ class Bench:
 
 
 @functools.lru_cache(maxsize=4096)
-def prepare(bench: str, header: str, top: str, reference: str, hardening: Hardening) -> Bench:
+def prepare(
+    bench: str, header: str, top: str, reference: str, hardening: Hardening, verdict: str = "Mismatches"
+) -> Bench:
     """Prepare a bench for checks.
 
     Args:
@@ -73,16 +81,57 @@ def prepare(bench: str, header: str, top: str, reference: str, hardening: Harden
         top: Its name.
         reference: Name of the reference module.
         hardening: "renamed" (all names), "reference" (that module's only).
+        verdict: What the line of the verdict begins with.
     """
     names = {m.name for m in modules(bench)} - {top}
-    root = "tb" if "tb" in names or not names else sorted(names)[-1]
     if hardening == "reference":
         text = "".join(
             t.text + _MARK if t.kind == "name" and t.text == reference else t.text for t in tokens(bench)
         )
     else:
-        text = _rename(bench, keep={top, *_identifiers(header)})
-    return Bench(text, root, frozenset({*names, reference, root}), hardening)
+        text = _rename(bench, keep={top, *_identifiers(header), *_connected(bench, top)})
+    marked = "".join(
+        t.text.replace(verdict, verdict + _MARK) if t.kind == "string" else t.text for t in tokens(text)
+    )
+    return Bench(
+        marked,
+        _root(bench, names),
+        frozenset({*names, *([reference] if reference else ())}),
+        _macros(bench),
+        hardening,
+        marked != text,
+    )
+
+
+def _root(bench: str, names: set[str]) -> str:
+    """The module that no other one of the bench instantiates; `tb` or the last of several."""
+    if "tb" in names or not names:
+        return "tb"
+    found = [m for m in modules(bench) if m.name in names]
+    used = {n for m in found for n in instantiated(bench[m.start : m.end], names - {m.name})}
+    return next((m.name for m in reversed(found) if m.name not in used), found[-1].name)
+
+
+def _macros(bench: str) -> frozenset[str]:
+    code = code_tokens(bench)
+    found = {t.text[1:] for t in code if t.kind == "directive" and t.text not in RESERVED_DIRECTIVES}
+    asked = ("`define", "`undef", "`ifdef", "`ifndef", "`elsif")
+    return frozenset(found | {code[i + 1].text for i, t in enumerate(code[:-1]) if t.text in asked})
+
+
+def _connected(bench: str, top: str) -> set[str]:
+    """Ports and parameters by which the bench connects the asked-for module: `.clk(clk)`."""
+    code = code_tokens(bench)
+    found: set[str] = set()
+    for i, token in enumerate(code):
+        if token.kind != "name" or token.text != top or (i and code[i - 1].text in ("module", ".")):
+            continue
+        for j in range(i + 1, len(code) - 1):
+            if code[j].text == ";":
+                break
+            if code[j].text == "." and code[j + 1].kind in ("name", "escaped"):
+                found.add(plain(code[j + 1]))
+    return found
 
 
 def _identifiers(header: str) -> set[str]:

@@ -37,7 +37,6 @@ _IMMEDIATE = (
     ("Unknown module type", "unknown_module"),
     ("Unable to bind wire/reg/memory `clk'", "unbound_clk"),
 )
-_VERDICT = re.compile(r"^Mismatches: (\d+) in (\d+) samples\s*$", re.MULTILINE)
 _ASYNC_RESET = re.compile(r"(?:pos|neg)edge reset|posedge r\)")
 
 
@@ -64,7 +63,12 @@ def classify_mismatch(code: str) -> str:
     return "mismatch_reset" if _ASYNC_RESET.search(code) else "mismatch"
 
 
-def counts(output: str) -> tuple[int, int] | None:
-    """(mismatches, samples) of the bench's verdict: the last one, whoever printed the others."""
-    found = _VERDICT.findall(output)
+def counts(output: str, mark: str = "") -> tuple[int, int] | None:
+    """(mismatches, samples) of the bench's verdict: the last one, whoever printed the others.
+
+    Args:
+        mark: What the bench puts after "Mismatches", so that only its own lines count.
+    """
+    verdict = rf"^Mismatches{re.escape(mark)}: (\d+) in (\d+) samples\s*$"
+    found = re.findall(verdict, output, re.MULTILINE)
     return (int(found[-1][0]), int(found[-1][1])) if found else None

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 
-from itercli.verifiers.verilog_text import Token, plain, tokens
+from itercli.verifiers.verilog_text import KEYWORDS, Token, plain, tokens
 
 # Functions without side effects. $random and $urandom would shift the bench's stimulus.
 ALLOWED_TASKS = frozenset(
@@ -50,9 +50,18 @@ FORBIDDEN_WORDS = {
     **dict.fromkeys(("tran", "tranif0", "tranif1", "rtran", "rtranif0", "rtranif1"), "joins nets both ways"),
 }
 _ESCAPED = re.compile(r"\\[A-Za-z0-9_$.\[\]<>:+=@#-]+", re.ASCII)
+_DEFINES = frozenset({"module", "macromodule", "interface", "package", "class", "primitive"})
+_MACRO_LINE = re.compile(r"`define\b(?:[^\\\n]|\\.|\\\n)*", re.DOTALL)
 
 
-def refusal(code: str, *, top: str, forbidden: Iterable[str] = ()) -> str | None:
+def refusal(
+    code: str,
+    *,
+    top: str,
+    forbidden: Iterable[str] = (),
+    macros: Iterable[str] = (),
+    strict: bool = True,
+) -> str | None:
     """Why a candidate is refused, or None.
 
     Args:
@@ -60,26 +69,46 @@ def refusal(code: str, *, top: str, forbidden: Iterable[str] = ()) -> str | None
         top: Name of the module that is asked for.
         forbidden: Names of the bench that it must neither use nor define: its reference
             module, its top, its helper modules.
+        macros: Macros of a bench that is compiled after it.
+        strict: Refuse those names wherever they stand; else only where they define or
+            instantiate a module, begin a path or stand in a macro, which is enough for a bench
+            whose names are random.
     """
     odd = re.search(r"[\x00-\x08\x0b\x0e-\x1f\x7f]", code)
     if odd:
         return f"control character {odd.group()!r}"
     stream = list(tokens(code))
     code_only = [t for t in stream if t.kind not in ("space", "comment")]
-    macros = {code_only[i + 1].text for i, t in enumerate(code_only[:-1]) if t.text == "`define"}
+    own = {code_only[i + 1].text for i, t in enumerate(code_only[:-1]) if t.text == "`define"}
     names = frozenset(forbidden) - {top}
+    bodies = [m.span() for m in _MACRO_LINE.finditer(code)]
     for i, token in enumerate(code_only):
+        before = code_only[i - 1].text if i else ""
         following = code_only[i + 1] if i + 1 < len(code_only) else None
-        reason = _refuse_token(token, following, macros, names)
+        reason = _refuse_token(token, following, own)
+        if reason is None and token.kind in ("name", "escaped") and plain(token) in names:
+            in_macro = any(start <= token.start < end for start, end in bodies)
+            if strict or in_macro or _reaches(before, following):
+                reason = f"name {plain(token)!r} of the test bench"
+        if reason is None and before in ("`define", "`undef") and token.text in macros:
+            reason = f"macro {token.text!r} of the test bench"
         if reason:
             line = code.count("\n", 0, token.start) + 1
             return f"line {line}: {reason}"
     return _refuse_glue(stream)
 
 
-def _refuse_token(
-    token: Token, following: Token | None, macros: set[str], names: frozenset[str]
-) -> str | None:
+def _reaches(before: str, following: Token | None) -> bool:
+    """Whether a name defines or instantiates a module or begins a path, judged by its neighbours."""
+    if before in _DEFINES or before == "bind":
+        return True
+    if following is None:
+        return False
+    names = following.kind in ("name", "escaped") and following.text not in KEYWORDS
+    return names or following.text in (".", "#")
+
+
+def _refuse_token(token: Token, following: Token | None, macros: set[str]) -> str | None:
     after = following.text if following else ""
     text = token.text
     match token.kind:
@@ -106,8 +135,6 @@ def _refuse_token(
             return f"{text!r} {FORBIDDEN_WORDS[text]}"
         case "name" if text == "import" and following is not None and following.kind == "string":
             return "import of foreign code"
-    if token.kind in ("name", "escaped") and plain(token) in names:
-        return f"name {plain(token)!r} of the test bench"
     return None
 
 

@@ -6,14 +6,15 @@ import functools
 import os
 import re
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from itercli.engine import sandbox
 from itercli.errors import IterError
 
-CANDIDATE = "sample.sv"
+PRELUDE, BENCH, CANDIDATE = "prelude.sv", "bench.sv", "sample.sv"
 MISSING = (
     "Icarus Verilog is not here. Install it (Debian: apt-get install iverilog), or unpack its package "
     "without root rights (apt-get download iverilog; dpkg -x iverilog_*.deb .tools) into .tools or the "
@@ -49,6 +50,28 @@ class SimRun:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What surrounds bench and candidate.
+
+    Attributes:
+        sample_first: Compile the candidate before the bench.
+        prelude: Text compiled before both.
+        files: Data files of the bench, by plain name.
+        roots: Further modules to elaborate beside the bench's root.
+    """
+
+    sample_first: bool = False
+    prelude: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    roots: tuple[str, ...] = ()
+
+    def order(self) -> list[str]:
+        """File names in the order of compilation."""
+        pair = [CANDIDATE, BENCH] if self.sample_first else [BENCH, CANDIDATE]
+        return [PRELUDE, *pair] if self.prelude else pair
+
+
 class Simulator(Protocol):
     """A tool that can run a bench; thread-safe."""
 
@@ -56,8 +79,8 @@ class Simulator(Protocol):
         """Name and version, part of stage keys: verdicts depend on it."""
         ...
 
-    def run(self, bench: str, code: str, root: str, limits: sandbox.Limits) -> SimRun:
-        """Compile the bench, then the candidate, and run `root`."""
+    def run(self, bench: str, code: str, root: str, limits: sandbox.Limits, setup: Setup) -> SimRun:
+        """Compile the bench and the candidate, and run `root`."""
         ...
 
 
@@ -78,13 +101,14 @@ class Icarus:
     def version(self) -> str:
         return _version((self.iverilog, "-V"), self.readable)
 
-    def run(self, bench: str, code: str, root: str, limits: sandbox.Limits) -> SimRun:
+    def run(self, bench: str, code: str, root: str, limits: sandbox.Limits, setup: Setup) -> SimRun:
         library = ["-B", self.ivl_dir] if self.ivl_dir else []
-        compiler = [self.iverilog, *library, "-Wall", "-Winfloop", "-Wno-timescale", "-g2012", "-s", root]
-        compiler += ["-o", "a.vvp", "bench.sv", CANDIDATE]
+        compiler = [self.iverilog, *library, "-Wall", "-Winfloop", "-Wno-timescale", "-g2012"]
+        compiler += [word for name in (root, *setup.roots) for word in ("-s", name)]
+        compiler += ["-o", "a.vvp", *setup.order()]
         modules = ["-M", self.ivl_dir] if self.ivl_dir else []
         runner = [self.vvp, *modules, "-n", "a.vvp", "-none"]
-        return _two_steps(compiler, runner, bench, code, limits, self.readable, self.isolation)
+        return _two_steps(compiler, runner, bench, code, limits, setup, self.readable, self.isolation)
 
 
 @dataclass(frozen=True)
@@ -111,13 +135,13 @@ class Svling:
         base = Path(self.python).resolve().parent.parent
         return tuple({str(prefix), str(base)})
 
-    def run(self, bench: str, code: str, root: str, limits: sandbox.Limits) -> SimRun:
+    def run(self, bench: str, code: str, root: str, limits: sandbox.Limits, setup: Setup) -> SimRun:
         svling = [self.python, "-I", "-m", "sling.svling"]
-        compiler = [*svling, "--compile-only", "-o", "a.vvp", "bench.sv", CANDIDATE]
+        compiler = [*svling, "--compile-only", "-o", "a.vvp", *setup.order()]
         runner = [self.python, "-I", "-c", _SVLING_RUN, "evvp", "-N", "a.vvp", "-none"]
         bench = _MEMBER_INCREMENT.sub(r"\1 = \1 + 1", bench)
         limits = replace(limits, memory=max(limits.memory or 0, 2 << 30))  # Python maps more than it uses
-        done = _two_steps(compiler, runner, bench, code, limits, self._readable())
+        done = _two_steps(compiler, runner, bench, code, limits, setup, self._readable())
         return replace(done, errors=_SVLING_SAYS.sub("", done.errors))
 
 
@@ -136,6 +160,7 @@ def _two_steps(
     bench: str,
     code: str,
     limits: sandbox.Limits,
+    setup: Setup,
     readable: tuple[str, ...],
     isolation: sandbox.Isolation | None = None,
 ) -> SimRun:
@@ -143,8 +168,9 @@ def _two_steps(
     # All words are ours (paths, flags, a generated name); quoted all the same.
     script = f"{_quote(compiler)} >compile.log 2>&1 || exit 1\n: >compiled\nexec {_quote(runner)}\n"
     with sandbox.tempdir() as folder:
-        (folder / "bench.sv").write_text(bench, encoding="utf-8", errors="replace")
-        (folder / CANDIDATE).write_text(code, encoding="utf-8", errors="replace")
+        texts = {**setup.files, PRELUDE: setup.prelude, BENCH: bench, CANDIDATE: code}
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8", errors="replace")
         argv = ["/bin/sh", "-c", script]
         done = sandbox.run(argv, cwd=folder, limits=limits, readable=readable, isolation=isolation)
         compiled = (folder / "compiled").exists()

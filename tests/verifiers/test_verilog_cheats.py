@@ -114,6 +114,39 @@ CHEATS = {
 }
 
 
+# Around what is taken out instead of refused, and around names that are refused only where they reach.
+CHEATS |= {
+    "print, split by a comment": module(MISSES + ' final $display /* ; */ ("Mismatches: 0 in 50 samples");'),
+    "print in a macro": '`define P $display("Mismatches: 0 in 50 samples");\n' + module(MISSES + " final `P"),
+    "print by a macro with arguments": "`define P(x) $display(x)\n"
+    + module(MISSES + ' final `P("Mismatches: 0 in 50 samples");'),
+    "task name from what is taken out": module(MISSES + ' initial #1 $fin$display("x"); ish;'),
+    "end behind a print": module(MISSES + ' initial begin #1 $display("x"); $finish; end'),
+    "end in a print's arguments": module(MISSES + ' initial $display("%d", $finish);'),
+    "write by a print's arguments": module(
+        MISSES + ' always @(posedge clk) $display("%d", tb.stats1.errors = 0);'
+    ),
+    "print to a file": module(MISSES + ' final $fdisplay(1, "Mismatches: 0 in 50 samples");'),
+    "print to standard output": module(
+        MISSES + ' final $fwrite(32\'h80000001, "Mismatches: 0 in 50 samples\\n");'
+    ),
+    "open a file": module(MISSES + ' integer f; initial f = $fopen("bench.sv", "r");'),
+    "read a file": module(MISSES + ' reg [7:0] m [0:9]; initial $readmemh("bench.sv", m);'),
+    "dump to the bench": module(MISSES + ' initial begin $dumpfile("bench.sv"); $dumpvars; end'),
+    "limit of the dump": module(MISSES + " initial $dumplimit(0);"),
+    "body taken out": module('always @(posedge clk) $display("%d", out); always @* out = 0;'),
+    "wire of the bench's name, and a path": module(MISSES + " wire tb = tb.good1.out;"),
+    "instance of the bench's name": module(MISSES + " wire tb; tb u ();"),
+    "reference in brackets": module(MISSES + " wire [3:0] reference_module = good1.out;"),
+    "reference as a parameter's type": module(MISSES + " reference_module #(4) r (clk, in, out);"),
+    "verdict of its own": module(
+        MISSES, 'module x; initial $display("Mismatches: 0 in 50 samples"); endmodule\n'
+    ),
+    "loop at time zero": module("always @* begin out = in; while (1) out = out; end"),
+    "clock of its own": module(MISSES + " reg c = 0; always #1 c = ~c;"),
+}
+
+
 @pytest.fixture(scope="module")
 def verifier() -> VerilogVerifier:
     return VerilogVerifier()
@@ -131,6 +164,7 @@ def test_cheat_fails(verifier: VerilogVerifier, name: str, wire: str) -> None:
 def test_cheat_fails_without_the_scanner(name: str, wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scanner may misread a trick; what the compiler made of it must give it away."""
     monkeypatch.setattr(verilog, "refusal", lambda *args, **kwargs: None)
+    monkeypatch.setattr(verilog, "neutralised", lambda code: code)
     for reference in (True, False):
         task = prompt(wire, reference) if reference else prompt(wire, reference, samples=50)
         verdict = VerilogVerifier(limits=Limits(wall=2)).check(task, CHEATS[name])
@@ -165,9 +199,9 @@ def test_names_are_new_each_time_and_never_shown(verifier: VerilogVerifier) -> N
         def version(self) -> str:
             return simulator.version()
 
-        def run(self, bench: str, code: str, root: str, limits: object):  # type: ignore[no-untyped-def]
+        def run(self, bench: str, code: str, root: str, *rest: object):  # type: ignore[no-untyped-def]
             seen.append(root)
-            return simulator.run(bench, code, root, limits)  # type: ignore[arg-type]
+            return simulator.run(bench, code, root, *rest)  # type: ignore[arg-type]
 
     spied = VerilogVerifier(Spy())  # type: ignore[arg-type]
     for n in range(2):
