@@ -29,7 +29,7 @@ class Shell:
         self.folder = folder
         (folder / ".venv").symlink_to(sys.prefix)
 
-    def run(self, line: str, *, seconds: float = 600) -> tuple[int, str]:
+    def run(self, line: str, *, seconds: float = 1800) -> tuple[int, str]:
         """Exit code and output of a line; it gets SIGINT after `seconds`."""
         script = (
             f"{ENTER}\ntimeout --foreground --preserve-status -s INT {seconds} {line.partition('  #')[0]}"
