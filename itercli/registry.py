@@ -63,6 +63,7 @@ BUILTIN = (
     "itercli.verifiers.text_scorers",
     "itercli.verifiers.sentiment",
     "itercli.data.sources",
+    "itercli.data.tables",
     "itercli.data.several",
     "itercli.data.rtl_tasks",
     "itercli.data.verilogeval",

@@ -58,6 +58,10 @@ class Source(Component):
             DataError: A file is missing or malformed.
         """
 
+    def here(self) -> bool:
+        """Whether it can be read without fetching anything; if not, it isn't before the run."""
+        return True
+
     def read(self) -> Iterator[Prompt | DataError]:
         """The prompts, and what is wrong with the data; a source that can go on behind an error does."""
         try:

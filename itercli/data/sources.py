@@ -58,28 +58,44 @@ class Jsonl(Source):
     def read(self) -> Iterator[Prompt | DataError]:
         path = self.path.expanduser()
         stop = None if self.limit is None else self.offset + self.limit
-        seen: dict[str, int] = {}
-        same: Counter[str] = Counter()
+        rows = PromptRows(path, self.last_answer)
         try:
             for line, row in islice(jsonl_rows(path), self.offset, stop):
-                try:
-                    prompt = _prompt(path, line, row, self.last_answer)
-                    if prompt.id in seen:
-                        if row.get("id") is not None:  # type: ignore[union-attr]
-                            what = f"id {prompt.id!r} is also on line {seen[prompt.id]}"
-                            raise DataError(path, line, what, "Give each row an id of its own, or none")
-                        same[prompt.id] += 1
-                        prompt = prompt.model_copy(update={"id": f"{prompt.id}-{same[prompt.id]}"})
-                except DataError as error:
-                    yield error
-                    continue
-                seen[prompt.id] = line
-                yield prompt
+                yield rows.prompt(line, row)
         except DataError as error:
             yield error
 
     def fingerprint(self) -> dict[str, str]:
         return hash_files([self.path.expanduser()])
+
+
+class PromptRows:
+    """Prompts of a table's rows, with ids that are unique.
+
+    Args:
+        path: The file, for errors and for the ids of rows that have none.
+        last_answer: See `Jsonl`.
+    """
+
+    def __init__(self, path: Path, last_answer: LastAnswer) -> None:
+        self.path, self.last_answer = path, last_answer
+        self._seen: dict[str, int] = {}
+        self._same: Counter[str] = Counter()
+
+    def prompt(self, line: int, row: dict[str, Any] | DataError) -> Prompt | DataError:
+        """The prompt of a row, or what is wrong with it."""
+        try:
+            prompt = _prompt(self.path, line, row, self.last_answer)
+            if prompt.id in self._seen:
+                if row.get("id") is not None:  # type: ignore[union-attr]
+                    what = f"id {prompt.id!r} is also on line {self._seen[prompt.id]}"
+                    raise DataError(self.path, line, what, "Give each row an id of its own, or none")
+                self._same[prompt.id] += 1
+                prompt = prompt.model_copy(update={"id": f"{prompt.id}-{self._same[prompt.id]}"})
+        except DataError as error:
+            return error
+        self._seen[prompt.id] = line
+        return prompt
 
 
 def _prompt(path: Path, line: int, row: dict[str, Any] | DataError, last_answer: LastAnswer) -> Prompt:

@@ -58,7 +58,8 @@ class Rows:
         if self.store is not None and (found := _stored(self.store, node)) is not None:
             return found
         if isinstance(node.stage, Prompts):
-            return self._read(node.stage.source)
+            source: Any = node.stage.source
+            return self._read(source) if source.here() else None
         if isinstance(node.stage, Slice):
             parts = [self.of(self.plan.nodes[i]) for i in node.inputs["whole"]]
             if any(part is None for part in parts):
