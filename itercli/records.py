@@ -347,12 +347,14 @@ class ModelRef(Record):
         adapter: Local folder of a PEFT adapter on `base`, or None.
         version: Role and version, for example "policy@0" for the start model.
         digest: Hash that identifies these weights; two refs with one digest are one model.
+        trust_remote_code: Whether Python files that come with the model may be run.
     """
 
     base: str
     adapter: str | None = None
     version: str
     digest: str
+    trust_remote_code: bool = False
 
     @property
     def served(self) -> str | None:

@@ -195,11 +195,18 @@ def _made(store: Store, node: dict[str, str]) -> dict[str, str]:
 def _model(store: Store, use: dict[str, Any]) -> ModelRef:
     if use["node"] is None:
         return ModelRef(
-            base=use["path"], adapter=use["adapter"], version=use["version"], digest=use["digest"]
+            base=use["path"],
+            adapter=use["adapter"],
+            version=use["version"],
+            digest=use["digest"],
+            trust_remote_code=use["trust_remote_code"],
         )
     ref = model_ref(store.entry(use["node"]["kind"], use["node"]["key"]), use["version"], use["path"])
+    changes = {"trust_remote_code": use["trust_remote_code"]}
     # Where there was nothing to train on it is still the start model, adapter and all.
-    return ref.model_copy(update={"adapter": use["adapter"]}) if ref.digest == use["digest"] else ref
+    if ref.digest == use["digest"]:
+        changes["adapter"] = use["adapter"]
+    return ref.model_copy(update=changes)
 
 
 def main() -> int:

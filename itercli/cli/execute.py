@@ -139,6 +139,7 @@ def _info(plan: Plan, run: Run, overrides: list[str]) -> dict[str, Any]:
                 "adapter": str(m.adapter) if m.adapter else None,
                 "digest": m.digest,
                 "source": m.source,
+                "trust_remote_code": m.trust_remote_code,
             }
             for role, m in plan.roots.items()
         },

@@ -248,6 +248,7 @@ class Runner:
                         "path": str(self.plan.roots[use.role].path or ""),
                         "adapter": str(self.plan.roots[use.role].adapter or "") or None,
                         "digest": self.plan.roots[use.role].digest,
+                        "trust_remote_code": self.plan.roots[use.role].trust_remote_code,
                     }
                     for slot, use in node.models.items()
                 },

@@ -14,12 +14,9 @@ from itercli.handover.card import model_card
 from itercli.handover.folder import forget_origin, leaks, new_folder
 from itercli.handover.versions import HandoverError, Version
 from itercli.models.digest import model_files
+from itercli.models.files import copy_tokenizer
 
 Form = Literal["full", "adapter", "merged"]
-TOKENIZER = (
-    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "spiece.model",
-    "chat_template*",
-)  # fmt: skip
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*")
 
 
@@ -126,15 +123,18 @@ def _copy(source: Path, folder: Path, patterns: tuple[str, ...]) -> None:
 
 def _full(version: Version, base: Base, folder: Path, warnings: list[str]) -> None:
     # Copied, not linked: whoever changes the export must not change what runs read.
-    for path in model_files(Path(version.ref.base), code=True):
-        shutil.copyfile(path, folder / path.name)
+    source = Path(version.ref.base)
+    for path in model_files(source, code=True):
+        target = folder / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
 
 
 def _adapter(version: Version, base: Base, folder: Path, warnings: list[str]) -> None:
     assert version.ref.adapter is not None
     source = Path(version.ref.adapter)
     _copy(source, folder, ("adapter_model*",))
-    _copy(Path(version.ref.base), folder, TOKENIZER)
+    copy_tokenizer(Path(version.ref.base), folder)
     config = json.loads((source / "adapter_config.json").read_text("utf-8"))
     config |= {"base_model_name_or_path": base.name, "revision": base.revision}
     text = json.dumps(config, indent=2, sort_keys=True)
@@ -150,7 +150,3 @@ def _merged(version: Version, base: Base, folder: Path, warnings: list[str]) -> 
     from itercli.sampling.weights import save_merged
 
     save_merged(version.ref, folder)
-    source = Path(version.ref.base)
-    _copy(source, folder, (*TOKENIZER, "*.py"))
-    if (source / "generation_config.json").is_file():
-        _copy(source, folder, ("generation_config.json",))

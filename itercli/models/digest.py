@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from itercli.models.files import code_files
 from itercli.models.known import cache_root
 
 # What changes the answers of a model. Optimizer states and read-mes don't.
@@ -43,14 +44,14 @@ def model_files(folder: Path, code: bool = False) -> list[Path]:
         folder: The model folder.
         code: Also cover Python files (`trust_remote_code`).
     """
-    patterns = (*PATTERNS, "*.py") if code else PATTERNS
-    return sorted(
+    found = {
         path
         for path in folder.iterdir()
         if path.is_file()
-        and any(fnmatch(path.name, p) for p in patterns)
+        and any(fnmatch(path.name, p) for p in PATTERNS)
         and not any(fnmatch(path.name, p) for p in IGNORED)
-    )
+    }
+    return sorted(found.union(code_files(folder)) if code else found)
 
 
 def folder_digest(folder: Path, code: bool = False) -> str:
@@ -65,7 +66,7 @@ def folder_digest(folder: Path, code: bool = False) -> str:
     cache = _Cache()
     total = hashlib.sha256()
     for path in model_files(folder, code):
-        total.update(f"{path.name}\0{cache.file_hash(path)}\n".encode())
+        total.update(f"{path.relative_to(folder)}\0{cache.file_hash(path)}\n".encode())
     cache.save()
     return f"sha256:{total.hexdigest()}"
 
@@ -81,7 +82,7 @@ def adapter_digest(folder: Path) -> str:
     total = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     cache = _Cache()
     for path in sorted([*folder.glob("adapter_model*.safetensors"), *folder.glob("adapter_model*.bin")]):
-        total.update(f"{path.name}\0{cache.file_hash(path.resolve())}\n".encode())
+        total.update(f"{path.relative_to(folder)}\0{cache.file_hash(path.resolve())}\n".encode())
     cache.save()
     return f"adapter:{total.hexdigest()[:20]}"
 

@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
+
+from itercli.models.load import load_config
+from itercli.records import ModelRef
 
 
 @dataclass
@@ -74,18 +78,17 @@ def untie(model: Any) -> Untied:
     return done
 
 
-def adapts_tied(folder: str, adapter: str) -> bool:
-    """Whether an adapter changes an embedding that is the output layer as well, as its files say.
+def adapts_tied(ref: ModelRef) -> bool:
+    """Whether a model's adapter changes an embedding that is the output layer as well, as its files say.
 
     Embeddings and output layers stand outside of the numbered blocks, whatever they are called.
     """
-    from safetensors import safe_open
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if ref.adapter is None:
+        return False
+    config = load_config(ref)
     if not any(getattr(c, "tie_word_embeddings", False) for c in (config, config.get_text_config())):
         return False
-    for path in sorted(Path(adapter).glob("*.safetensors")):
+    for path in sorted(Path(ref.adapter).glob("*.safetensors")):
         with safe_open(path, framework="pt") as tensors:
             if any(not any(map(str.isdigit, name.split("."))) for name in tensors.keys()):  # noqa: SIM118
                 return True

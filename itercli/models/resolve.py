@@ -10,6 +10,7 @@ from pathlib import Path
 
 from itercli.models import hub
 from itercli.models.digest import adapter_digest, folder_digest
+from itercli.models.inspection import foreign_code
 from itercli.models.known import KnownModel, find_known, is_model_folder, known
 from itercli.models.spec import ModelError, ModelNotFound, ModelNotHere, ModelSpec, ResolvedModel
 from itercli.records import SERVED
@@ -81,7 +82,7 @@ def _resolve_base(spec: ModelSpec, download: bool) -> ResolvedModel:
         if snapshot is None and download:
             snapshot = hub.download(spec.path, spec.revision)
         if snapshot is not None:
-            return _from_snapshot(snapshot)
+            return _trusted(_from_snapshot(snapshot), spec)
     raise _not_found(spec)
 
 
@@ -118,12 +119,31 @@ def pull(name: str, revision: str | None = None, say: Callable[[str], None] = _s
 
 def _from_folder(folder: Path, spec: ModelSpec, source: str) -> ResolvedModel:
     digest = folder_digest(folder, code=spec.trust_remote_code)
-    return ResolvedModel.model_validate({"path": folder.resolve(), "digest": digest, "source": source})
+    found = {"path": folder.resolve(), "digest": digest, "source": source}
+    return _trusted(ResolvedModel.model_validate(found), spec)
 
 
 def _from_snapshot(snapshot: hub.HubSnapshot) -> ResolvedModel:
     digest = f"hub:{snapshot.repo}@{snapshot.commit}"
     return ResolvedModel(path=snapshot.path, digest=digest, source="hub")
+
+
+def _trusted(model: ResolvedModel, spec: ModelSpec) -> ResolvedModel:
+    """The model with leave to run its code, if the recipe gives it.
+
+    Raises:
+        ModelError: The code is in another repository, whose content the digest doesn't cover.
+    """
+    if not spec.trust_remote_code:
+        return model
+    assert model.path is not None
+    foreign = foreign_code(model.path)
+    if foreign is not None:
+        raise ModelError(
+            f"{model.path}: its auto_map takes {foreign!r} from another repository, whose code may change "
+            f"under the same digest; copy its Python files here and write {foreign.partition('--')[2]!r}"
+        )
+    return model.model_copy(update={"trust_remote_code": True})
 
 
 def _refuse_revision(spec: ModelSpec, kind: str) -> None:

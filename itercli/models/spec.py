@@ -53,6 +53,7 @@ class ResolvedModel(BaseModel):
             "hub:ORG/NAME@COMMIT" for hub models, "served:NAME" for served ones; "+adapter:..." follows
             where there is one.
         source: "shipped", "pulled", "folder", "hub", "served", or "absent": not fetched yet.
+        trust_remote_code: Whether its own Python files may be run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +62,7 @@ class ResolvedModel(BaseModel):
     adapter: Path | None = None
     digest: str
     source: Literal["shipped", "pulled", "folder", "hub", "served", "absent"]
+    trust_remote_code: bool = False
 
 
 class ModelError(IterError):

@@ -12,6 +12,7 @@ from typing import Any
 
 from itercli.errors import IterError
 from itercli.models import ModelError, ModelNotHere, ModelSpec, ResolvedModel, resolve
+from itercli.models.files import code_files
 from itercli.recipe import sandboxing
 from itercli.recipe.errors import Problem, RecipeError, nearest
 from itercli.recipe.schema import RESERVED, SCOPES, Recipe, RecipeConfig, Scope, parse_stage
@@ -92,6 +93,12 @@ class Plan:
             if model.source == "absent":
                 path = self.recipe.config.roles[role].path
                 found.append(f"model {path} is not here yet: `iter run` fetches it, and keys change then")
+            if model.trust_remote_code and model.path is not None:
+                names = [str(path.relative_to(model.path)) for path in code_files(model.path)]
+                found.append(
+                    f"{role}: trust_remote_code: Python files of {model.path} are run, without a sandbox: "
+                    + (", ".join(names) or "there are none")
+                )
         for node in self.nodes.values():
             sampler = getattr(node.stage, "sampler", None)
             reason = getattr(sampler, "reason", None)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from itercli.models.load import load_base, load_tokenizer
+from itercli.models.spec import ModelError
 from itercli.records import ModelRef
 from itercli.resources import settle_dtype, this_machine
 from itercli.sampling.base import Request, Sampled, SamplerError
@@ -144,19 +145,17 @@ class TransformersSampler:
 
     def _load_tokenizer(self, ref: ModelRef) -> Any:
         try:
-            return AutoTokenizer.from_pretrained(ref.base, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise SamplerError(f"{ref.version}: no tokenizer in {ref.base}: {error}") from error
+            return load_tokenizer(ref)
+        except ModelError as error:
+            raise SamplerError(str(error)) from error
 
     def _load_base(self, ref: ModelRef) -> None:
         self._free()
         self._tokenizer = self._load_tokenizer(ref)
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                ref.base, dtype=self.dtype, local_files_only=True
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise SamplerError(f"{ref.version}: the model in {ref.base} can't be loaded: {error}") from error
+            model = load_base(ref, self.dtype)
+        except ModelError as error:
+            raise SamplerError(str(error)) from error
         check_slottable(model)
         text = model.config.get_text_config()
         # Only where transformers itself would use SDPA: others need their own attention.

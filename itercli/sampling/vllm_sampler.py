@@ -9,7 +9,6 @@ several policies can answer in one call; merged weights are one policy at a time
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import itertools
 import os
@@ -19,11 +18,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from itercli.models.inspection import generation_ids
+from itercli.models.load import load_tokenizer
 from itercli.models.merging import adapts_tied
+from itercli.models.spec import ModelError
 from itercli.records import ModelRef
 from itercli.resources import this_machine
 from itercli.sampling.base import Request, Sampled, SamplerError
@@ -137,7 +140,7 @@ class VllmSampler:
         if len(refs) > 1 and merged:
             raise SamplerError(
                 f"{versions}: the adapter of {merged[0]} changes tied embeddings, so vLLM can't serve it "
-                "beside others; train without them in training.lora.target_modules, or use sampler=transformers"
+                "beside others; leave them out of training.lora.target_modules, or set sampler=transformers"
             )
         adapters = sum(ref.adapter is not None for ref in refs)
         if len(refs) > 1 and adapters > self.spec.max_loras:
@@ -184,9 +187,7 @@ class VllmSampler:
 
     def _as_lora(self, ref: ModelRef) -> bool:
         """Whether a policy is served as an adapter: vLLM leaves out one on tied embeddings."""
-        return (
-            self.spec.adapter == "lora" and ref.adapter is not None and not adapts_tied(ref.base, ref.adapter)
-        )
+        return self.spec.adapter == "lora" and ref.adapter is not None and not adapts_tied(ref)
 
     def _bring(
         self,
@@ -236,13 +237,16 @@ class VllmSampler:
         return lora
 
     def _start(self, model: ModelRef, folder: str) -> None:
-        from transformers import AutoTokenizer, GenerationConfig
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
         spec = self.spec
         dtype: Any = spec.dtype  # "fast" is settled; vLLM's type has no such word
         options: dict[str, Any] = {}
+        try:
+            self._tokenizer = load_tokenizer(model)
+        except ModelError as error:
+            raise SamplerError(str(error)) from error
         on_cpu = self._vllm.platforms.current_platform.is_cpu()
         if on_cpu:
             # A prompt prefilled in parts has its premature draw taken back by rewinding the request's
@@ -259,6 +263,9 @@ class VllmSampler:
         arguments = EngineArgs(
             model=folder,
             tokenizer=model.base,
+            trust_remote_code=model.trust_remote_code,
+            # Every option is sent with each request; the folder's defaults must not act beside them.
+            generation_config="vllm",
             dtype=dtype,
             max_num_seqs=spec.batch_size,
             gpu_memory_utilization=spec.gpu_memory_utilization,
@@ -277,11 +284,7 @@ class VllmSampler:
                 "(sampler.log_level=INFO shows more; on a shared GPU lower gpu_memory_utilization)"
             ) from error
         self._started_on = model.base
-        self._tokenizer = AutoTokenizer.from_pretrained(model.base, local_files_only=True)
-        generation = None
-        with contextlib.suppress(OSError):
-            generation = GenerationConfig.from_pretrained(model.base, local_files_only=True)
-        self._ends = end_token_ids(self._tokenizer, generation)
+        self._ends = end_token_ids(self._tokenizer, SimpleNamespace(**generation_ids(Path(model.base))))
         self._context = int(self._engine.vllm_config.model_config.max_model_len)
 
     def _reload(self, folder: str, name: tuple[str, str | None], report: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from itercli.models.load import load_base, load_config, save_model
 from itercli.models.merging import Untied, adapted_layers, merge
 from itercli.records import ModelRef
 from itercli.sampling.base import SamplerError
@@ -150,16 +151,13 @@ def save_merged(ref: ModelRef, folder: Path, dtype: torch.dtype | None = None) -
     Returns:
         Whether the base's embeddings are tied and the written model's are not (see `merging`).
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(ref.base, local_files_only=True)
-    keep = dtype or getattr(config, "dtype", None) or torch.float32
-    model: Any = AutoModelForCausalLM.from_pretrained(ref.base, dtype=torch.float32, local_files_only=True)
+    keep = dtype or getattr(load_config(ref), "dtype", None) or torch.float32
+    model = load_base(ref, torch.float32)
     tied = _tied(model.config)
     if ref.adapter is not None:
         model = Adapters(merge=True).apply(model, ref.adapter)
     untied = tied and not _tied(model.config)
-    model.to(keep).save_pretrained(folder)
+    save_model(model.to(keep), folder, Path(ref.base))
     del model
     gc.collect()
     return untied

@@ -184,9 +184,9 @@ class ActingStage(Prompted, JobStage):
             )
 
         def load() -> Any:
-            from transformers import AutoTokenizer
+            from itercli.models.load import load_tokenizer
 
-            return AutoTokenizer.from_pretrained(ref.base, local_files_only=True)
+            return load_tokenizer(ref)
 
         def count(messages: Sequence[Message]) -> int:
             from itercli.sampling.prompting import encode_prompt

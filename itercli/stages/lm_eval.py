@@ -36,6 +36,7 @@ class LmEval(Stage):
 
     OUTPUT = "metrics"
     WORKER = "train"
+    VERSION = 2  # since defaults of the model's generation_config.json no longer act
 
     uses: Literal["lm_eval"] = "lm_eval"
     role: str = Field(description="Role whose current version is evaluated.")

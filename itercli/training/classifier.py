@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itercli.models.load import load_classifier_base
 from itercli.models.merging import merge
 from itercli.records import ModelRef
 from itercli.training.base import LoraSpec
@@ -35,7 +36,6 @@ def load_classifier(
     Raises:
         ValueError: `trainable` is off and `ref` has no head of this many outputs.
     """
-    from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -43,9 +43,7 @@ def load_classifier(
     logging.set_verbosity_error()  # a report of the missing head, which is no news here
     torch.manual_seed(seed)
     try:
-        model, found = AutoModelForSequenceClassification.from_pretrained(
-            ref.base, num_labels=labels, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
-        )
+        model, found = load_classifier_base(ref, labels, dtype)
     finally:
         logging.set_verbosity(level)
     # The padding token marks where a causal LM's text ends; without it only single rows would do.

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from itercli.models.load import load_config
 from itercli.records import ModelRef
 from itercli.training.collate import Row, pad_rows
 from itercli.training.losses import IGNORE
@@ -22,9 +23,7 @@ def frozen_model(ref: ModelRef, dtype: str) -> Any:
 
 def context_length(ref: ModelRef) -> float:
     """Longest input of the model in tokens; infinite where its config does not say."""
-    from transformers import AutoConfig
-
-    return getattr(AutoConfig.from_pretrained(ref.base), "max_position_embeddings", None) or float("inf")
+    return getattr(load_config(ref), "max_position_embeddings", None) or float("inf")
 
 
 def token_nll(model: Any, rows: Sequence[Row]) -> list[list[float]]:

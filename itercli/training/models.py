@@ -11,23 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itercli.models.load import load_base, load_tokenizer, save_model
 from itercli.models.merging import merge
 from itercli.records import ModelRef
 from itercli.resources import settle_dtype, this_machine
 from itercli.training.base import LoraSpec
+
+__all__ = ["compute_dtype", "load_model", "load_tokenizer", "save_adapter", "save_weights"]
 
 
 def compute_dtype(dtype: str) -> torch.dtype:
     """The dtype of `TrainingSpec.dtype`: auto is bfloat16 on CUDA and float32 elsewhere."""
     settled: torch.dtype = getattr(torch, settle_dtype(dtype, this_machine()))
     return settled
-
-
-def load_tokenizer(ref: ModelRef) -> Any:
-    """The tokenizer beside the base weights."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(ref.base)
 
 
 def load_model(
@@ -47,11 +43,10 @@ def load_model(
     Raises:
         ValueError: `ref` carries an adapter of another shape than `lora`.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a worker's output is a log file
-    model = AutoModelForCausalLM.from_pretrained(ref.base, dtype=dtype)
+    model = load_base(ref, dtype)
     if lora is None:
         if ref.adapter is not None:
             from peft import PeftModel
@@ -133,15 +128,14 @@ def save_adapter(model: Any, folder: Path) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
-def save_weights(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save all weights and the tokenizer.
+def save_weights(model: Any, start: ModelRef, folder: Path) -> None:
+    """Save all weights, with the tokenizer and the generation config of the model they came from.
 
     Weights keep the dtype they were trained in, float32, even if the base was stored in
     bfloat16: small updates of one iteration would be rounded away before the next.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_model(model, folder, Path(start.base))
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -153,7 +153,7 @@ def run_steps(
         )
     job.out.mkdir(parents=True, exist_ok=True)
     if lora is None:
-        save_weights(model, tokenizer, job.out / "weights")
+        save_weights(model, job.start, job.out / "weights")
     else:
         save_adapter(model, job.out / "adapter")
     return TrainResult(steps, _summary(trainer.state.log_history), dict(counts))

@@ -79,7 +79,7 @@ def test_every_way_of_merging_gives_the_logits_of_the_adapter(
     ref = adapt(base, tmp_path / "adapter", wanted)
     other = adapt(base, tmp_path / "other", wanted, seed=2)
     unties = tied and targets != "all-linear"
-    assert adapts_tied(ref.base, str(ref.adapter)) is unties
+    assert adapts_tied(ref) is unties
 
     attached = TransformersSpec(adapter="attach", batch_size=8, dtype="float32", device="cpu").build()
     merged = TransformersSpec(adapter="merge", batch_size=8, dtype="float32", device="cpu").build()
@@ -100,19 +100,13 @@ def test_every_way_of_merging_gives_the_logits_of_the_adapter(
         whole = load_model(ref, dtype=torch.float32, trainable=trainable)
         assert torch.allclose(logits(whole), right[ref.version], atol=1e-4, rtol=0)
     assert save_merged(ref, tmp_path / "merged") is unties
-    save_weights(whole, load_tokenizer(base), tmp_path / "trained")
+    save_weights(whole, ref, tmp_path / "trained")
     for name in ("merged", "trained"):
         folder = tmp_path / name
         loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         assert torch.allclose(logits(loaded), right[ref.version], atol=1e-4, rtol=0), name
         told = json.loads((folder / "config.json").read_text()).get("tie_word_embeddings")
         assert bool(told if told is not None else family != "llama") is (tied and not unties)
-
-
-def load_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
 
 
 def test_gguf_of_an_untied_model_holds_both_weights(tmp_path: Path) -> None:
