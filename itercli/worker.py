@@ -129,6 +129,8 @@ class Worker:
         """Run the stage while holding its lock, unless somebody finished it meanwhile."""
         if order["unfit"] and order["unfit"] == entry.identity:
             self._event("set_aside", reason=order["reason"], path=str(entry.set_aside()))
+        elif entry.broken:
+            self._event("set_aside", reason=entry.broken, path=str(entry.set_aside()))
         manifest = entry.manifest
         if manifest is not None:
             self.send({"t": "done", "manifest": manifest, "reused": True})

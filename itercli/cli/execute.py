@@ -16,7 +16,7 @@ import yaml
 
 from itercli import __version__
 from itercli.engine.display import make_display
-from itercli.engine.files import Locked, write_atomic
+from itercli.engine.files import Locked
 from itercli.engine.machine import machine
 from itercli.engine.runner import RunFailed, RunInterrupted, Runner
 from itercli.engine.runs import Run
@@ -64,6 +64,7 @@ def execute(
 
 
 def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool, quiet: bool) -> int:
+    run.repair()
     info = _info(plan, run, overrides)
     followers = Followers(run, plan.recipe.config.tracker, plan.recipe.plugins)
     display = Watched(make_display(plain), followers)
@@ -145,6 +146,7 @@ def _info(plan: Plan, run: Run, overrides: list[str]) -> dict[str, Any]:
         },
         "nodes": old["nodes"] if same else nodes,
         **({"stopped_early": old["stopped_early"]} if same and "stopped_early" in old else {}),
+        **({"config": old["config"]} if "config" in old else {}),
     }
 
 
@@ -165,7 +167,7 @@ def _nodes(plan: Plan) -> dict[str, Any]:
 def _save(run: Run, plan: Plan, info: dict[str, Any]) -> None:
     info["updated"] = _now()
     text = yaml.safe_dump(plan.recipe.raw, sort_keys=False, allow_unicode=True)
-    write_atomic(run.path / "config.yaml", text.encode())
+    info["config"] = run.write_config(text)
     run.save(info)
 
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", metavar="NAME", help="hub id under which others find the start model")
     parser.add_argument("--gguf", action="store_true", help="also a GGUF file, for llama.cpp")
     parser.add_argument("--dataset", metavar="STAGE", help="instead of a model: rows of this stage")
-    parser.add_argument("--force", action="store_true", help="replace a folder that is there")
+    parser.add_argument("--force", action="store_true", help="replace an earlier export that is there")
     parser.add_argument("--public", action="store_true", help="a new repository on a hub is not private")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     add_runs_argument(parser)
@@ -97,6 +97,7 @@ def _model(run: Any, folder: Path | None, args: argparse.Namespace) -> dict[str,
 
 def _rows(run: Any, folder: Path | None, args: argparse.Namespace) -> dict[str, Any]:
     from itercli.handover.dataset import export_rows
+    from itercli.handover.folder import MARKER
 
     target = folder or Path("exports") / f"{run.name}-{args.dataset.replace('/', '-')}"
     done = export_rows(run, args.dataset, target, iteration=args.iteration or "all", force=args.force)
@@ -110,6 +111,8 @@ def _rows(run: Any, folder: Path | None, args: argparse.Namespace) -> dict[str, 
         "model": None,
         "dataset": {"stage": done.stage, "kind": done.kind, "nodes": done.nodes, "columns": done.columns},
         "files": {
-            str(p.relative_to(target)): p.stat().st_size for p in sorted(target.rglob("*")) if p.is_file()
+            str(p.relative_to(target)): p.stat().st_size
+            for p in sorted(target.rglob("*"))
+            if p.is_file() and p.name != MARKER
         },
     }

@@ -43,6 +43,14 @@ Each command has its own --help.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+
+
+def _main(argv: Sequence[str] | None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help", "help"):
         print(_overview())
@@ -74,8 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `iter samples | head`
         sys.stderr.close()
         return 0
-    except KeyboardInterrupt:
-        return 130
 
 
 def _overview() -> str:

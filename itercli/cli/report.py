@@ -13,6 +13,8 @@ from pathlib import Path
 
 from itercli.cli.common import add_runs_argument, count, emit, fail
 
+GENERATOR, HEAD = b'<meta name="generator" content="itercli', 4096  # how a report begins
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -50,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
         to = Path(args.to or runs[0].path / "report.html")
         if to.is_dir():
             return fail(f"--to {to} is a folder; name a file in it, for example {to / 'report.html'}", 2)
+        if to.exists() and GENERATOR not in to.read_bytes()[:HEAD]:
+            return fail(f"--to {to} is there already and is no report; name another file", 2)
         page = render(page_data(runs, args.samples))
         to.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(to, page.encode())

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from itercli.cli.execute import execute
+    from itercli.engine.checked import Damaged
     from itercli.engine.runs import Run
     from itercli.recipe.compose import load_yaml
     from itercli.recipe.plan import build_plan
@@ -36,9 +37,10 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(found.info.get("folder", "."))
         if folder.is_dir():
             os.chdir(folder)
+        found.config_text()  # not with options that nobody chose
         raw = load_yaml(config)
         plan = build_plan(check(raw, base=Path.cwd(), locate=lambda key: str(config)), download=True)
-    except LookupError as error:
+    except (LookupError, Damaged) as error:
         return fail(error)
     except RecipeError as error:
         return fail_recipe(error)

@@ -1,7 +1,8 @@
 """List runs, newest first.
 
-A run is finished, running, interrupted (by a signal), failed (by an error) or died (its
-process was killed); all but finished ones go on with `iter resume NAME`.
+A run is finished, running, interrupted (by a signal), failed (by an error), died (its
+process was killed) or damaged (its run.json can't be read); all but finished and damaged ones
+go on with `iter resume NAME`, a damaged one with its `iter run` line.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             spent(r["seconds"]),
         )
     console.print(table)
-    errors = [r for r in found if r["error"] and r["state"] == "failed"]
+    errors = [r for r in found if r["error"] and r["state"] in ("failed", "damaged")]
     if errors:
         console.print()
     for r in errors:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itercli.cli.common import add_recipe_arguments, emit, fail, fail_recipe
+from itercli.errors import IterError
 from itercli.recipe.errors import RecipeError
 from itercli.report.text import clean
 
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from itercli.tune.line import read
-    from itercli.tune.study import FOLDER, STUDY_FILE, NoOptuna, Study, open_named
+    from itercli.tune.study import FOLDER, STUDY_FILE, Study, open_named
     from itercli.tune.view import content, render
 
     look = args.show or args.json
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             study = Study(path, line.spec)
     except RecipeError as error:
         return fail_recipe(error, args.json)
-    except (LookupError, NoOptuna) as error:
+    except (LookupError, IterError) as error:
         return fail(error)
     if not look:
         code = _work(args, study, line)

@@ -5,9 +5,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from itercli.engine.files import read_json, write_json
+from itercli.engine.checked import read_document_or, write_document
+from itercli.engine.files import read_json
+from itercli.engine.shapes import Shape
 
 SAVE_SECONDS = 2.0
+
+
+class _Spent(Shape):
+    seconds: float
 
 
 class WorkClock:
@@ -16,7 +22,12 @@ class WorkClock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._began = self._saved = time.monotonic()
-        self._earlier: float = read_json(path) or 0.0
+        known = read_json(path)
+        if isinstance(known, int | float):  # of an older version
+            self._earlier = float(known)
+        else:
+            spent = read_document_or(path, _Spent, "the working time begins anew")
+            self._earlier = float(spent.get("seconds", 0.0))
 
     def seconds(self) -> float:
         """Seconds spent so far; remembered every few seconds, as long as somebody asks."""
@@ -24,5 +35,5 @@ class WorkClock:
         spent = self._earlier + now - self._began
         if now - self._saved > SAVE_SECONDS:
             self._saved = now
-            write_json(self._path, spent)
+            write_document(self._path, {"seconds": spent})
         return spent

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
+from itercli.engine.checked import write_document
 from itercli.engine.clock import WorkClock
-from itercli.engine.files import read_json, write_json
+from itercli.engine.files import write_json
 from itercli.engine.journal import RowJournal, tail
 from itercli.engine.rows import read_rows, write_rows
+from itercli.engine.shapes import Layout
 from itercli.engine.store import CLOCK, JOURNAL, META, MODEL, ROWS, Entry
 from itercli.errors import IterError
 from itercli.records import ModelRef, Record
@@ -39,14 +39,18 @@ class StoredArtifact:
         return self.entry.path
 
     def rows(self, record: type[R]) -> Iterator[R]:
-        """All rows of the finished artifact, in stored order."""
-        return read_rows(self.path / ROWS, record)
+        """All rows of the finished artifact, in stored order.
+
+        Raises:
+            Damaged: They are not what was stored.
+        """
+        return read_rows(self.entry.file(ROWS), record)
 
     def follow(self, record: type[R]) -> Iterator[R | None]:
         """Rows as the producer appends them; None while there is nothing new."""
         seen: set[tuple[str, int]] = set()
         offset = 0
-        while self.entry.manifest is None:
+        while self.entry.sealed() is None:
             try:
                 for item in tail(self.path / JOURNAL, record, offset=offset):
                     if isinstance(item, int):
@@ -54,9 +58,7 @@ class StoredArtifact:
                     elif item.key not in seen:
                         seen.add(item.key)
                         yield item
-            except FileNotFoundError:
-                pass  # not begun, or just sealed
-            except ValidationError:
+            except ValueError:
                 offset = 0  # the producer restarted and repaired its journal: read it anew
             yield None
             time.sleep(POLL_SECONDS)
@@ -66,15 +68,14 @@ class StoredArtifact:
 
     def json(self, name: str) -> Any:
         """A JSON file of the artifact."""
-        return read_json(self.path / name)
+        return self.entry.json(name)
 
     def count(self) -> int | None:
         """Rows there will be, if the producer has said so."""
         manifest = self.entry.manifest
         if manifest is not None:
             return manifest["rows"]
-        announced = read_json(self.path / META)
-        return announced["total"] if announced else None
+        return self.entry.total
 
 
 def model_ref(entry: Entry, version: str, start: str) -> ModelRef:
@@ -86,7 +87,7 @@ def model_ref(entry: Entry, version: str, start: str) -> ModelRef:
     Raises:
         IterError: Its files were removed since the run was planned.
     """
-    layout = read_json(entry.path / MODEL)
+    layout = entry.json(MODEL, Layout)
     manifest = entry.manifest
     if layout is None or manifest is None:
         raise FileNotFoundError(f"{entry.path} holds no finished model")
@@ -163,7 +164,7 @@ class Context:
         self._journal = journal = RowJournal(self.work / JOURNAL, record)
         self.resumed_rows = len(journal.done)
         if total is not None:
-            write_json(self.work / META, {"total": total})
+            write_document(self.work / META, {"total": total})
         self.event("journal_opened", rows=len(journal.done), repaired=journal.repaired)
         return journal
 

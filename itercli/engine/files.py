@@ -22,7 +22,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         OSError: With the path and the way out where the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(scratch, "wb") as handle:
@@ -33,7 +33,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         scratch.unlink(missing_ok=True)
         raise explain_full_disk(error, path) from error
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -45,17 +45,34 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; None if it isn't there or is damaged."""
     try:
         return json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
 
 
-def sync_folder(path: Path) -> None:
-    """Make renames in a folder durable."""
+def sync(path: Path) -> None:
+    """Make a file's content durable; of a folder, the names in it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_tree(path: Path) -> None:
+    """Make a folder durable with all that is in it, from the bottom up; links are not followed."""
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            if (file := Path(folder, name)).is_file() and not file.is_symlink():
+                sync(file)
+        sync(Path(folder))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; the new names are durable."""
+    new = [p for p in (path, *path.parents) if not p.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in new:
+        sync(folder.parent)
 
 
 def sha256(path: Path) -> str:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from itercli.engine.files import read_json
 from itercli.engine.references import Reference, references
+from itercli.engine.shapes import Layout
 from itercli.engine.store import (
     CHECKPOINTS,
     CLOCK,
@@ -120,6 +120,8 @@ def _removed(store: Store) -> Iterator[Item]:
 
 
 def _state(entry: Entry) -> str:
+    if entry.broken:
+        return "damaged"
     manifest = entry.manifest
     return f"finished {manifest['finished']}" if manifest else "not finished"
 
@@ -177,7 +179,10 @@ def _models(store: Store, runs: list[Reference], keep_last: int, keep: Collectio
             needed.update(models[n]["key"] for n in r.nodes[i].get("needs", ()) if n in models)
     # A stage without examples keeps the model that it began with, in that one's artifact.
     for key in list(needed):
-        needed.update(place.split("/")[1] for place in _places(store.entry("model", key)))
+        entry = store.entry("model", key)
+        if entry.sealed() is not None:
+            entry.file(MODEL)  # where it isn't known which model that is, nothing may go
+        needed.update(place.split("/")[1] for place in _places(entry))
     for key, (run, node) in makers.items():
         entry = store.entry("model", key)
         names = _own_places(entry)
@@ -187,7 +192,7 @@ def _models(store: Store, runs: list[Reference], keep_last: int, keep: Collectio
 
 def _places(entry: Entry) -> list[str]:
     """Where a model's files are, relative to the store; without start models, which lie elsewhere."""
-    layout = read_json(entry.path / MODEL) or {}
+    layout = entry.json(MODEL, Layout) or {}
     return [layout[part] for part in ("base", "adapter") if layout.get(part)]
 
 

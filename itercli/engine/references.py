@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from itercli.engine.checked import Damaged, read_document
 from itercli.engine.runs import RUN_FILE, Run
+from itercli.engine.shapes import RunInfo
 from itercli.errors import IterError
 
 # A folder with one of these was a run; one without began a moment ago, or is something else.
@@ -48,19 +50,17 @@ def references(root: Path) -> list[Reference]:
 def _reference(folder: Path) -> Reference | None:
     path = folder / RUN_FILE
     try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        if not any((folder / name).exists() for name in TRACES) or folder.name.startswith("."):
-            return None
-        raise _unknown(folder, f"{path} is missing") from None
-    except OSError as error:
-        raise _unknown(folder, f"{path}: {error.strerror}") from error
-    try:
-        info = json.loads(text)
+        info = read_document(path, RunInfo)
+        if info is None:
+            if not any((folder / name).exists() for name in TRACES) or folder.name.startswith("."):
+                return None
+            raise _unknown(folder, f"{path} is missing")
         nodes = info.pop("nodes")
         if not all(isinstance(p["kind"], str) and isinstance(p["key"], str) for p in nodes.values()):
             raise TypeError("a stage without a key")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except Damaged as error:
+        raise _unknown(folder, str(error)) from None
+    except (TypeError, KeyError, AttributeError) as error:
         raise _unknown(folder, f"{path} can't be read ({type(error).__name__}: {error})") from error
     config = folder / "config.yaml"
     rest = json.dumps(info) + (config.read_text(errors="replace") if config.is_file() else "")

@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from itercli.engine.encode import encode
-from itercli.engine.files import explain_full_disk, sync_folder
+from itercli.engine.files import explain_full_disk, sync
 from itercli.records import Generated, Record
 
 R = TypeVar("R", bound=Record)
@@ -86,7 +86,7 @@ def write_rows(path: Path, record: type[Record], rows: Iterable[Record]) -> int:
         scratch.unlink(missing_ok=True)
         raise explain_full_disk(error, path) from error
     os.replace(scratch, path)
-    sync_folder(path.parent)
+    sync(path.parent)
     return count
 
 

@@ -13,12 +13,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from itercli.engine.devices import gpu_count
 from itercli.engine.runs import Run
+from itercli.engine.signals import Debounce
 from itercli.engine.status import Status, status_of, statuses
 from itercli.engine.workers import WorkerDied, WorkerProcess
 from itercli.preflight import problems
@@ -27,6 +29,7 @@ from itercli.recipe.plan import Node, Plan, build_plan, node_id
 from itercli.sampling.base import SamplerSpec
 
 TICK_SECONDS = 0.25
+STOPPED_SECONDS = 5.0  # so long between two looks: this process was stopped, or busy
 
 
 class Display(Protocol):
@@ -91,6 +94,8 @@ class Runner:
         self._logs: Path | None = None
         self._reported: set[tuple[str, str]] = set()
         self._signal = 0
+        self._counts = Debounce()
+        self._looked = time.monotonic()
         self._failure: str = ""
         self._told: set[str] = set()
 
@@ -303,6 +308,10 @@ class Runner:
                         note = f"{fields['reason']}; started over"
                     case "note":
                         note = fields["text"]
+                    case "journal_opened" if fields["repaired"]:
+                        note = (
+                            f"damaged lines in its journal: {fields['repaired']}; those rows are done again"
+                        )
                     case _:
                         return
                 self.display.note(f"{node.id}: {note}")
@@ -349,10 +358,18 @@ class Runner:
         self._fail(f"{node} failed: {error}")
 
     def _watch(self) -> None:
-        """Note memory use; end workers that hang."""
+        """Note memory use; end workers that hang.
+
+        Ctrl-Z stops workers and this process alike: time in which nobody could listen does not count.
+        """
+        now = time.monotonic()
+        missed = now - self._looked
+        self._looked = now
         for worker in list(self.running.values()):
             worker.watch()
-            silent = time.monotonic() - worker.heard
+            if missed > STOPPED_SECONDS:
+                worker.heard = min(worker.heard + missed, now)
+            silent = now - worker.heard
             if silent > self.config.executor.hang_seconds:
                 worker.dump_stacks()
                 worker.kill()
@@ -467,9 +484,15 @@ class Runner:
 
     def _on_signal(self, signum: int) -> None:
         # Only a note here: it may come while a stage is being started or a message written.
+        if not self._counts():
+            return
         if self._signal:  # the second one: at once
             for worker in self.workers.values():
                 worker.process.kill()
+            name = signal.Signals(signum).name
+            text = f"\nended at once by a second signal ({name}); the same command again goes on\n"
+            with suppress(OSError):
+                os.write(2, text.encode())
             os._exit(128 + signum)
         self._signal = signum
         self.run.event("signal", signal=signal.Signals(signum).name)

@@ -12,20 +12,24 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itercli.engine.files import is_held, lock, read_json, write_json
+from itercli.engine import shapes
+from itercli.engine.checked import Damaged, Lines, append_line, read_document, tell, write_document
+from itercli.engine.files import is_held, lock, write_atomic
 from itercli.engine.store import Entry, Store
 
 RUN_FILE = "run.json"
+CONFIG = "config.yaml"
 RUN_LOCK = ".lock"
+EVENTS, METRICS = "events.jsonl", "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,27 @@ class Run:
 
     @property
     def info(self) -> dict[str, Any]:
-        """Content of run.json; empty if there is none."""
-        return read_json(self.path / RUN_FILE) or {}
+        """Content of run.json; empty if there is none, or it is damaged, see `damage`."""
+        with suppress(Damaged):
+            return read_document(self.path / RUN_FILE, shapes.RunInfo) or {}
+        return {}
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with run.json, and the way out; else an empty string."""
+        try:
+            read_document(self.path / RUN_FILE, shapes.RunInfo)
+        except Damaged as error:
+            return (
+                f"{error}. Its artifacts are not touched by that: the `iter run` line that made the run, "
+                f"given again, writes the file anew"
+            )
+        return ""
 
     def save(self, info: dict[str, Any]) -> None:
         """Write run.json; from then on nothing that it names is removed from the store."""
         with self.store.in_use():
-            write_json(self.path / RUN_FILE, info)
+            write_document(self.path / RUN_FILE, info)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -74,24 +92,84 @@ class Run:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append a line to events.jsonl."""
-        self._append("events.jsonl", {"time": _now(), "event": kind, **fields})
+        append_line(self.path / EVENTS, {"time": _now(), "event": kind, **fields})
 
     def metric(self, **fields: Any) -> None:
         """Append a line to metrics.jsonl."""
-        self._append("metrics.jsonl", {"time": _now(), **fields})
+        append_line(self.path / METRICS, {"time": _now(), **fields})
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """All events; a torn last line is passed over."""
-        return _lines(self.path / "events.jsonl")
+        """All events; damaged lines are passed over, and told once."""
+        return iter(self._events)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The latest metrics of every node, in running order."""
-        latest: dict[str, dict[str, Any]] = {}
-        for line in _lines(self.path / "metrics.jsonl"):
-            latest[line["node"]] = line
-        order = list(self.info.get("nodes", {}))
-        known = [m for m in latest.values() if m["node"] in order]
-        return sorted(known, key=lambda m: order.index(m["node"]))
+        """The latest metrics of every node, in running order.
+
+        Where a line is damaged, the finished artifacts say what it said.
+        """
+        lines = self._metrics
+        latest = {line["node"]: line for line in lines}
+        nodes = self.info.get("nodes", {})
+        if lines.damaged:
+            latest = {i: line for i, line in latest.items() if i in nodes and line["key"] == nodes[i]["key"]}
+            latest |= self._from_manifests(nodes)
+        return [latest[i] for i in nodes if i in latest]
+
+    def write_config(self, text: str) -> str:
+        """Write config.yaml; returns its checksum, which belongs into run.json as `config`."""
+        data = text.encode(errors="replace")
+        write_atomic(self.path / CONFIG, data)
+        return hashlib.sha256(data).hexdigest()
+
+    def config_text(self) -> str:
+        """Content of config.yaml.
+
+        Raises:
+            Damaged: It is missing, or not what was written.
+        """
+        path = self.path / CONFIG
+        try:
+            data = path.read_bytes()
+            text = data.decode()
+        except (OSError, ValueError) as error:
+            raise Damaged(path, getattr(error, "strerror", None) or str(error)) from None
+        if self.info.get("config") not in (None, hashlib.sha256(data).hexdigest()):
+            raise Damaged(path, f"it does not match the checksum in {RUN_FILE}")
+        return text
+
+    def repair(self) -> None:
+        """Set damaged records aside; only while the run is held."""
+        if self.damage:
+            aside = f"{RUN_FILE}.damaged"
+            os.replace(self.path / RUN_FILE, self.path / aside)
+            tell(f"{self.path / RUN_FILE} is damaged; set aside as {aside} and written anew")
+        for lines in (self._events, self._metrics):
+            if moved := lines.repair():
+                aside = f"{lines.path.name}.damaged"
+                self.event("lines_set_aside", file=lines.path.name, lines=moved, to=aside)
+                tell(f"{lines.path}: {moved} damaged line{'s' * (moved > 1)} set aside in {aside}")
+
+    @property
+    def _events(self) -> Lines:
+        return Lines(self.path / EVENTS, shapes.Event, "time")
+
+    @property
+    def _metrics(self) -> Lines:
+        return Lines(self.path / METRICS, shapes.MetricLine, "time")
+
+    def _from_manifests(self, nodes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        found = {}
+        for i, place in nodes.items():
+            manifest = self.store.entry(place["kind"], place["key"]).manifest
+            if manifest and manifest["metrics"]:
+                found[i] = {
+                    "node": i,
+                    "iteration": place["iteration"],
+                    "stage": i.partition("/")[2],
+                    "key": place["key"],
+                    "metrics": manifest["metrics"],
+                }
+        return found
 
     def link(self, node: str, entry: Entry) -> None:
         """Point the run's folder at an artifact."""
@@ -121,14 +199,6 @@ class Run:
         os.symlink(folder.name, latest)
         return folder
 
-    def _append(self, name: str, value: dict[str, Any]) -> None:
-        data = json.dumps(value, ensure_ascii=False, default=str).encode() + b"\n"
-        handle = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(handle, data)
-        finally:
-            os.close(handle)
-
 
 def all_runs(root: Path) -> list[Run]:
     """Runs below a folder, newest first."""
@@ -140,36 +210,29 @@ def find_run(root: Path, name: str | None) -> Run:
     """A run by name, unique beginning or path; the newest if no name is given.
 
     Raises:
-        LookupError: None, or several; the message lists what there is.
+        LookupError: None, or several; the message lists what there is. Or its run.json is damaged.
     """
     runs = all_runs(root)
     if name is None:
         if not runs:
             raise LookupError(f"there are no runs in {root}; start one with `iter run recipe=NAME`")
-        return runs[0]
+        return _readable(runs[0])
     path = Path(name)
     if (path / RUN_FILE).is_file():
-        return Run(path.resolve())
+        return _readable(Run(path.resolve()))
     exact = [r for r in runs if r.name == name]
     hits = exact or [r for r in runs if r.name.startswith(name)]
     if len(hits) == 1:
-        return hits[0]
+        return _readable(hits[0])
     known = ", ".join(r.name for r in (hits or runs)[:8]) or "none"
     what = f"{len(hits)} runs begin with {name!r}" if hits else f"no run {name!r} in {root}"
     raise LookupError(f"{what}; there are: {known}")
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        handle = open(path, encoding="utf-8")  # noqa: SIM115 - closed below, after the last line is read
-    except FileNotFoundError:
-        return
-    with handle:
-        for line in handle:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+def _readable(run: Run) -> Run:
+    if run.damage:
+        raise LookupError(run.damage)
+    return run
 
 
 def _now() -> str:

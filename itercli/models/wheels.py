@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from itercli.engine.files import sync_tree
 from itercli.models.spec import ModelError
 
 SHOWN_LINES = 10  # of what pip said when it failed
@@ -40,6 +41,7 @@ def building(target: Path) -> Iterator[Path]:
         for path in (work / "model").iterdir():
             # safetensors writes for the owner only, which breaks caches that a group shares.
             path.chmod(0o644)
+        sync_tree(work / "model")
         try:
             os.rename(work / "model", target)
         except OSError:

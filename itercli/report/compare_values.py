@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from itercli.engine.checked import Damaged
 from itercli.engine.rows import read_rows, read_table
 from itercli.engine.runs import Run
 from itercli.engine.store import ROWS, Entry
@@ -139,8 +140,8 @@ class NodeValues:
         if not self._manifest.get("record"):
             return []
         try:
-            rows = list(read_table(self.entry.path / ROWS))
-        except (OSError, ValueError):
+            rows = list(read_table(self.entry.file(ROWS)))
+        except (Damaged, OSError, ValueError):
             return []
         return rows if rows and "prompt_id" in rows[0] else []
 
@@ -150,8 +151,8 @@ class NodeValues:
         found = []
         for entry in self._feeding("scores"):
             try:
-                rows = list(read_table(entry.path / ROWS, SCORE_FIELDS))
-            except (OSError, ValueError):
+                rows = list(read_table(entry.file(ROWS), SCORE_FIELDS))
+            except (Damaged, OSError, ValueError):
                 continue  # damaged or gone: not paired
             scores = [
                 Score.model_construct(**{**row, "meta": json.loads(row["meta"] or "{}")}) for row in rows
@@ -164,8 +165,8 @@ class NodeValues:
         found: list[Episode] = []
         for entry in self._feeding("episodes"):
             try:
-                found += read_rows(entry.path / ROWS, Episode)
-            except (OSError, ValueError):
+                found += read_rows(entry.file(ROWS), Episode)
+            except (Damaged, OSError, ValueError):
                 return []
         return found
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from itercli.engine.runs import Run
+from itercli.engine.checked import Damaged, tell
+from itercli.engine.runs import CONFIG, Run
 from itercli.report.best import best_iteration
 from itercli.report.best import sentence as best_sentence
 from itercli.report.lineage import lineage, sentence
@@ -98,8 +99,13 @@ def config_of(run: Run) -> dict[str, Any]:
     """The resolved recipe of a run; empty where it is missing or damaged."""
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        config = yaml.load((run.path / "config.yaml").read_bytes(), loader)
-    except (FileNotFoundError, yaml.YAMLError):
+        config = yaml.load(run.config_text(), loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        tell(f"{run.path / CONFIG} can't be read: {str(error).splitlines()[0]}")
+        return {}
+    except Damaged as error:
+        if (run.path / CONFIG).exists():
+            tell(f"{error}; options are not shown")
         return {}
     return config if isinstance(config, dict) else {}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from itercli.engine.files import read_json
+from itercli.engine.shapes import Layout
+from itercli.engine.store import MODEL
 from itercli.report.stages import StageView
 
 
@@ -36,7 +37,7 @@ def lineage(info: dict[str, Any], config: dict[str, Any], views: list[StageView]
         # Trained twice in one iteration: policy@1, policy@1.1, as the planner counts them.
         name = f"{label}.{taken[label]}" if taken[label] else label
         taken[label] += 1
-        layout = read_json(view.entry.path / "model.json") or {}
+        layout = view.entry.json(MODEL, Layout) or {}
         manifest = view.entry.manifest or {}
         fed = [by_node[i] for i in view.place["needs"] if i in by_node]
         examples = [v for v in fed if v.place["kind"] in ("examples", "pairs", "dialogues")]

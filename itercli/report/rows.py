@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from itercli import records
+from itercli.engine.checked import Damaged, parse, unseal
 from itercli.engine.rows import read_rows, read_table
 from itercli.engine.runs import Run
 from itercli.engine.store import JOURNAL, ROWS, Entry
@@ -26,23 +26,20 @@ def stored_rows(entry: Entry) -> Iterator[Row]:
     Raises:
         LookupError: The file is damaged.
     """
-    if entry.manifest is None:
-        try:
-            with open(entry.path / JOURNAL, "rb") as handle:
-                for line in handle:
-                    try:
-                        row = json.loads(line)
-                    except ValueError:
-                        continue  # torn by a kill; the next attempt repairs it
-                    if line.endswith(b"\n") and isinstance(row, dict):
-                        yield row
-            return
-        except FileNotFoundError:
-            if entry.manifest is None:
-                return  # not begun; otherwise it was sealed just now
+    try:
+        if entry.sealed() is None:
+            try:
+                with open(entry.path / JOURNAL, "rb") as handle:
+                    yield from _journaled(handle)
+                return
+            except FileNotFoundError:
+                if entry.sealed() is None:
+                    return  # not begun; otherwise it was sealed just now
+        path = entry.file(ROWS)
+    except Damaged as error:
+        raise LookupError(f"{error}; running the recipe again makes it again") from None
     manifest = entry.manifest or {}
     record = getattr(records, manifest.get("record") or "", None)
-    path = entry.path / ROWS
     try:
         if isinstance(record, type) and issubclass(record, records.Record):
             for item in read_rows(path, record):
@@ -51,7 +48,18 @@ def stored_rows(entry: Entry) -> Iterator[Row]:
             yield from read_table(path)  # a plug-in's record: nested values stay JSON text
     except (OSError, ValueError) as error:
         what = str(error).splitlines()[0]
-        raise LookupError(f"{path} can't be read: {what}; running the recipe again mends it") from None
+        raise LookupError(f"{path} can't be read: {what}; running the recipe again makes it again") from None
+
+
+def _journaled(lines: Iterable[bytes]) -> Iterator[Row]:
+    """Rows of an unfinished stage; damaged lines are left out, the next attempt does them again."""
+    for line in lines:
+        try:
+            row = parse(unseal(line))
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            yield row
 
 
 def prompts_of(run: Run, node: str, wanted: set[str]) -> dict[str, Row]:

@@ -14,7 +14,7 @@ from itercli.report.tables import by_iteration
 from itercli.report.text import first_line
 
 STATE_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow"}
-STATE_STYLES |= {"failed": "red", "died": "red"}
+STATE_STYLES |= {"failed": "red", "died": "red", "damaged": "red"}
 
 
 def lookup(root: Path, name: str | None) -> Run:
@@ -34,11 +34,13 @@ def lookup(root: Path, name: str | None) -> Run:
 
 
 def state_of(run: Run, info: dict[str, Any]) -> str:
-    """finished, running, interrupted, failed or died.
+    """finished, running, interrupted, failed, died or damaged.
 
     A run that was killed could not write so into its run.json, but the kernel dropped its
     lock: "running" without a holder of the lock means that it died.
     """
+    if run.damage:
+        return "damaged"
     state = str(info.get("state", "unknown"))
     return "died" if state in ("running", "new") and not run.held else state
 
@@ -69,7 +71,7 @@ def summary(run: Run) -> dict[str, Any]:
         "updated": info.get("updated"),
         "seconds": round(_seconds(run, info, state), 1),
         "stopped_early": info.get("stopped_early"),
-        "error": first_line(info.get("error")) or None,
+        "error": first_line(run.damage or info.get("error")) or None,
     }
 
 

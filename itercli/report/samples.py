@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from itercli.engine.files import read_json
+from itercli.engine.journal import count_rows
 from itercli.engine.runs import Run
 from itercli.engine.store import FAILED, JOURNAL, Entry
 from itercli.recipe.errors import nearest
 from itercli.report.pair_view import with_means
 from itercli.report.rows import Row, drawn_for, entry_of, prompts_of, stored_rows
-from itercli.report.stages import journal_rows
 
 KINDS = ("prompts", "trajectories", "scores", "examples", "pairs", "dialogues", "episodes", "trees")
 TREES = ("trees",)
@@ -167,7 +166,7 @@ def stages_with(run: Run, *kinds: str) -> list[str]:
 def hasstored_rows(entry: Entry) -> bool:
     """Whether there is anything to show."""
     manifest = entry.manifest
-    return bool(manifest["rows"]) if manifest else journal_rows(entry.path / JOURNAL) > 0
+    return bool(manifest["rows"]) if manifest else count_rows(entry.path / JOURNAL) > 0
 
 
 def default_rows(run: Run, iteration: int) -> Iterator[Row]:
@@ -199,7 +198,7 @@ def page(run: Run, node: str, query: Query) -> Page:
             if query.offset < found.matched <= query.offset + query.limit:
                 picked.append(row)
     found.outcomes = dict(outcomes.most_common())
-    found.not_scored = read_json(entry.path / FAILED) or []
+    found.not_scored = entry.json(FAILED) or []
     found.samples = joined(run, node, picked, finished=found.finished)
     return found
 

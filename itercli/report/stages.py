@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from itercli.engine.files import read_json
+from itercli.engine.checked import tell
+from itercli.engine.journal import count_rows
 from itercli.engine.runs import Run, all_runs
-from itercli.engine.store import CHECKPOINTS, JOURNAL, META, Entry, removed_files
+from itercli.engine.store import CHECKPOINTS, JOURNAL, Entry, removed_files
 
 REMOVED = "model removed"  # by `iter clean --keep-last`
 SHOWN = ["node", "state", "rows", "total", "counts", "metrics", "seconds", "made_by", "reused", "note"]
@@ -101,21 +101,12 @@ def group_metrics(views: list[StageView]) -> dict[str, dict[str, Any]]:
     """Per-group metrics: stage name -> {"by", "iterations": {iteration: {group: {metric: value}}}}."""
     found: dict[str, dict[str, Any]] = {}
     for v in views:
-        content = read_json(v.entry.path / "groups.json") if v.place["kind"] == "metrics" else None
+        content = v.entry.json("groups.json") if v.place["kind"] == "metrics" else None
         if v.state != "done" or not content or not content.get("groups"):
             continue
         stage = found.setdefault(v.node.partition("/")[2], {"by": content["by"], "iterations": {}})
         stage["iterations"][v.place["iteration"]] = content["groups"]
     return found
-
-
-def journal_rows(path: Path) -> int:
-    """Whole lines of a journal; 0 if there is none."""
-    try:
-        with open(path, "rb") as handle:
-            return sum(line.endswith(b"\n") for line in handle)
-    except FileNotFoundError:
-        return 0
 
 
 class _Makers:
@@ -141,8 +132,13 @@ def _view(
 ) -> StageView:
     entry = run.store.entry(place["kind"], place["key"])
     manifest = entry.manifest
+    broken = _damage(entry, manifest) if manifest is not None else entry.broken
+    if broken:
+        what = f"{entry.path} ({node} of {run.name}) is damaged: {broken}"
+        tell(f"{what}; running the recipe again makes it again")
+    if broken and manifest is None:
+        return StageView(node, place, entry, "damaged", note=broken)
     if manifest is not None:
-        broken = _damage(entry, manifest)
         return StageView(
             node,
             place,
@@ -158,7 +154,7 @@ def _view(
             note=broken or (REMOVED if removed_files(manifest) else ""),
         )
     current = last.get("key", place["key"]) == place["key"]
-    rows = journal_rows(entry.path / JOURNAL) or None
+    rows = count_rows(entry.path / JOURNAL) or None
     steps = [int(p.name[5:]) for p in entry.path.glob(f"{CHECKPOINTS}/step-*") if p.name[5:].isdigit()]
     note = f"checkpoint of step {max(steps)}" if steps else ""
     event = last.get("event") if current else None
@@ -168,8 +164,7 @@ def _view(
         state = "running"
     else:
         state = "cut off" if rows or steps or event else "waiting"
-    announced = read_json(entry.path / META)
-    return StageView(node, place, entry, state, rows=rows, total=announced and announced["total"], note=note)
+    return StageView(node, place, entry, state, rows=rows, total=entry.total, note=note)
 
 
 def _damage(entry: Entry, manifest: dict[str, Any]) -> str:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from itercli.errors import IterError
 from itercli.records import ModelRef, Record
 from itercli.registry import Component, how
+
+if TYPE_CHECKING:
+    from itercli.engine.journal import Keys
 
 ArtifactKind = Literal[
     "prompts",
@@ -105,7 +108,7 @@ class Journal(Protocol):
     """Append-only rows of the stage under way; survives kills."""
 
     @property
-    def done(self) -> set[tuple[str, int]]:
+    def done(self) -> Keys:
         """Keys of the rows that are there already."""
         ...
 
@@ -115,6 +118,10 @@ class Journal(Protocol):
 
     def rows(self) -> Iterator[Record]:
         """All rows so far."""
+        ...
+
+    def ordered(self, place: Callable[[Any], Any]) -> Iterator[Record]:
+        """All rows sorted by what `place` gives, one at a time in memory."""
         ...
 
 

@@ -91,11 +91,10 @@ class Sample(Prompted, DrawingStage):
             if done < total:
                 raise Interrupted
         order = {p.id: n for n, p in enumerate(prompts)}
-        rows = sorted(journal.rows(), key=lambda r: (order[r.key[0]], r.key[1]))
-        cut = sum(r.finish == "length" for r in rows)  # type: ignore[attr-defined]
+        cut = sum(r.finish == "length" for r in journal.rows())  # type: ignore[attr-defined]
         ctx.finish_rows(
             Trajectory,
-            iter(rows),
+            journal.ordered(lambda row: (order[row.prompt_id], row.index)),
             cut_by_length=cut,
-            tokens=sum(r.tokens for r in rows),  # type: ignore[attr-defined]
+            tokens=sum(r.tokens for r in journal.rows()),  # type: ignore[attr-defined]
         )

@@ -13,13 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from itercli.engine.checked import read_document_or, write_document
 from itercli.engine.devices import gpu_count
-from itercli.engine.files import Locked, lock, read_json, write_json
+from itercli.engine.files import Locked, lock
 from itercli.engine.parent import die_with_parent
+from itercli.engine.shapes import Shape
 from itercli.sweep.record import find_sweep
 
 POLL_SECONDS = 0.2
 STOP = "stop"  # file of an attempt that holds the number of the signal
+
+
+def stop_signal(attempt: Path) -> int:
+    """The signal that the sweep got in this attempt, or 0."""
+    found = read_document_or(attempt / STOP, _Stop, "the points go on")
+    return int(found.get("signal", 0))
+
+
+class _Stop(Shape):
+    signal: int
 
 
 @dataclass(frozen=True)
@@ -49,10 +61,10 @@ class Job:
             return
         result = self.attempt / f"{run}.json"
         begun = {"begun": time.time()}
-        write_json(result, begun)
+        write_document(result, begun)
         self._tell()
         code = self._supervise(run, sweep.folder)
-        write_json(result, {**begun, "ended": time.time(), "code": code})
+        write_document(result, {**begun, "ended": time.time(), "code": code})
         self._tell()
 
     def _supervise(self, run: str, folder: str) -> int:
@@ -89,7 +101,7 @@ class Job:
 
     def _signal(self) -> int:
         """The signal that the sweep got, or 0."""
-        return int(read_json(self.attempt / STOP) or 0)
+        return stop_signal(self.attempt)
 
     def _tell(self) -> None:
         if self.told:

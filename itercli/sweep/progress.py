@@ -8,13 +8,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from itercli.engine.checked import read_document_or
 from itercli.engine.display import duration
-from itercli.engine.files import read_json
+from itercli.engine.shapes import Shape
 from itercli.report.text import clean
 from itercli.sweep.record import SweepPoint
 
 POLL_SECONDS = 0.5
 ENDS = {0: "finished", 3: "run by another process"}
+
+
+class _Result(Shape):
+    begun: float
+    ended: float = 0.0
+    code: int = 0
 
 
 class Progress:
@@ -40,14 +47,14 @@ class Progress:
         for n, point in enumerate(self._points, before + 1):
             if point.run in self.codes:
                 continue
-            result = read_json(self._attempt / f"{point.run}.json")
-            if result is None:
+            result = read_document_or(self._attempt / f"{point.run}.json", _Result, "its end is not shown")
+            if not result:
                 continue
             title = f"[{n}/{self._total}] {point.label}"
             if point.run not in self._begun:
                 self._begun.add(point.run)
                 _say(f"{title}: {point.run}")
-            if "code" in result:
+            if "code" in result and "ended" in result:
                 code = self.codes[point.run] = result["code"]
                 how = ENDS.get(code, "interrupted" if code >= 128 else "failed")
                 left = self._left() if code < 128 else ""

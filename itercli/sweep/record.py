@@ -16,15 +16,32 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from os import getpid
 from pathlib import Path
-from typing import Any
 
-from itercli.engine.files import lock, read_json, write_json
+from itercli.engine.checked import read_document_or, write_document
+from itercli.engine.files import lock
 from itercli.engine.runs import Run
+from itercli.engine.shapes import Shape
 from itercli.recipe.errors import nearest
 from itercli.recipe.seeds import digest
 
 FOLDER = ".sweeps"
 FILE = "sweep.json"
+
+
+class _Point(Shape):
+    run: str
+    changed: dict[str, str]
+    overrides: list[str]
+
+
+class _Shape(Shape):
+    recipe: str
+    overrides: list[str]
+    points: list[_Point]
+    line: str
+    folder: str
+    created: str
+    updated: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,7 @@ class Sweep:
     def save(self) -> None:
         """Write the record."""
         content = {k: v for k, v in asdict(self).items() if k != "path"}
-        write_json(self.path / FILE, {"format": 1, "name": self.name, **content})
+        write_document(self.path / FILE, {"format": 1, "name": self.name, **content})
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the sweep; raises `Locked` if another process runs it."""
@@ -130,8 +147,8 @@ def find_sweep(root: Path, name: str | None) -> Sweep:
 
 
 def _load(path: Path) -> Sweep | None:
-    content: dict[str, Any] | None = read_json(path / FILE)
-    if content is None:
+    content = read_document_or(path / FILE, _Shape, "give its `iter run -m` line again, which writes it anew")
+    if not content:
         return None
     points = [SweepPoint(p["run"], p["changed"], p["overrides"]) for p in content["points"]]
     known = {k: content[k] for k in ("recipe", "overrides", "line", "folder", "created", "updated")}

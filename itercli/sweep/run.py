@@ -16,10 +16,12 @@ from pathlib import Path
 
 import yaml
 
-from itercli.engine.files import Locked, read_json, write_atomic, write_json
+from itercli.engine.checked import read_document_or, write_document
+from itercli.engine.files import Locked, write_atomic
+from itercli.engine.signals import Debounce
 from itercli.engine.store import Store
 from itercli.report.text import first_line
-from itercli.sweep.job import STOP, Job
+from itercli.sweep.job import STOP, Job, stop_signal
 from itercli.sweep.launch import Launcher, find_launcher, launch, split
 from itercli.sweep.points import Planned, plan_points
 from itercli.sweep.preview import preview
@@ -89,11 +91,11 @@ def _locked(
                 trouble = _launch(launcher, job, left, recipes, progress)
                 # joblib gives up all of its processes when one is killed: not a reason to give up the rest.
                 tried, left = left, [run for run in left if run not in progress.codes]
-                if not trouble or not launcher.here or len(left) == len(tried) or _stopped(attempt):
+                if not trouble or not launcher.here or len(left) == len(tried) or stop_signal(attempt):
                     break
         except KeyboardInterrupt:  # the second signal
             pass
-    signum = _stopped(attempt)
+    signum = stop_signal(attempt)
     print(flush=True)
     render(sweep_json(sweep, progress.codes))
     missing = [p for p in todo if progress.codes.get(p.run) != 0]
@@ -126,7 +128,7 @@ def _record(planned: list[Planned], overrides: list[str], line: str, root: Path)
     recipe = "+".join(dict.fromkeys(p.plan.recipe.config.name for p in planned))
     path = root / FOLDER / sweep_name(recipe, [p.run for p in points])
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    created = (read_json(path / FILE) or {}).get("created", now)
+    created = read_document_or(path / FILE, None, "it is written anew").get("created", now)
     return Sweep(path, recipe, overrides, points, line, os.getcwd(), created, now)
 
 
@@ -137,18 +139,17 @@ def _new_attempt(sweep: Sweep) -> Path:
     return attempt
 
 
-def _stopped(attempt: Path) -> int:
-    return int(read_json(attempt / STOP) or 0)
-
-
 @contextmanager
 def _stopping(attempt: Path) -> Iterator[None]:
     """The first SIGINT or SIGTERM is passed on to the points; the second ends them at once."""
+    counts = Debounce()
 
     def on_signal(signum: int, _: object) -> None:
+        if not counts():
+            return
         if (attempt / STOP).exists():
             raise KeyboardInterrupt
-        write_json(attempt / STOP, signum)
+        write_document(attempt / STOP, {"signal": signum})
 
     old = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from itercli.engine.files import read_json, write_json
+from pydantic import Field
+
+from itercli.engine.checked import Damaged, read_document, read_document_or, write_document
 from itercli.engine.runs import Run
+from itercli.engine.shapes import Shape
 
 FOLDER = "tracking"
+
+
+class _Shape(Shape):
+    sent: dict[str, Any] = Field(default_factory=dict)
+    memory: dict[str, Any] = Field(default_factory=dict)
+    error: str = ""
+    note: str = ""
 
 
 @dataclass
@@ -33,7 +44,7 @@ class Position:
     def load(cls, run: Run, tracker: str) -> Position:
         """The position as it was last saved; an empty one where there is none."""
         path = run.path / FOLDER / f"{tracker}.json"
-        known = read_json(path) or {}
+        known = read_document_or(path, _Shape, "what the tracker has already is sent again")
         fields = {n: known[n] for n in ("sent", "memory", "error", "note") if n in known}
         return cls(path, **fields)
 
@@ -41,5 +52,8 @@ class Position:
         """Write it atomically, if anything has changed."""
         fields = {n: getattr(self, n) for n in ("sent", "memory", "error", "note")}
         content = {"format": 1, "tracker": self.path.stem, **fields}
-        if read_json(self.path) != content:
-            write_json(self.path, content)
+        known: dict[str, Any] | None = None
+        with suppress(Damaged):
+            known = read_document(self.path)
+        if known != content:
+            write_document(self.path, content)

@@ -10,23 +10,31 @@ not count.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from itercli.engine.checked import Damaged, read_document, write_document
+from itercli.engine.files import make_folder, sha256, sync, sync_tree
+from itercli.engine.shapes import File, Shape
 from itercli.recipe.seeds import digest
 from itercli.records import Record
 from itercli.training.base import TrainJob
+from itercli.training.step_log import STEPS
 
 log = logging.getLogger(__name__)
 
 MARKER = "complete.json"
 WEIGHTS = "weights.safetensors"
 REQUIRED = frozenset({WEIGHTS, "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"})
+
+
+class _Marker(Shape):
+    job: str
+    files: dict[str, File]
 
 
 class Checkpoints:
@@ -47,28 +55,25 @@ class Checkpoints:
         Raises:
             RuntimeError: `write` left out a file that resuming needs.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         temporary, final = self.folder / f".tmp-step-{step}", self.folder / f"step-{step}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         write(temporary)
+        sync_tree(temporary)
         files = {}
         for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
-            _sync(path)
             name = path.relative_to(temporary).as_posix()
-            files[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+            files[name] = {"size": path.stat().st_size, "sha256": sha256(path)}
         if missing := REQUIRED - files.keys():
             raise RuntimeError(f"checkpoint of step {step} lacks {', '.join(sorted(missing))}")
-        _sync(temporary)
         # Only a folder that does not count can be in the way: a valid one would have been resumed from.
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
-        _sync(self.folder)
-        marker = final / f".{MARKER}"
-        marker.write_text(json.dumps({"job": self.job, "step": step, "files": files}, indent=1), "utf-8")
-        _sync(marker)
-        marker.rename(final / MARKER)
-        _sync(final)
+        sync(self.folder)
+        if (steps := self.folder.parent / STEPS).exists():
+            sync(steps)  # steps before a checkpoint are not done, and not logged, again
+        write_document(final / MARKER, {"job": self.job, "step": step, "files": files})
         self._prune()
         return final
 
@@ -83,12 +88,12 @@ class Checkpoints:
     def problem(self, path: Path) -> str | None:
         """Why a checkpoint does not count, or None if it does."""
         try:
-            marker = json.loads((path / MARKER).read_text("utf-8"))
-            files, job = marker["files"], marker["job"]
-        except FileNotFoundError:
+            marker = read_document(path / MARKER, _Marker)
+        except Damaged as error:
+            return f"its marker can't be read ({error.what})"
+        if marker is None:
             return "it was not finished (no marker)"
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            return f"its marker can't be read ({error})"
+        files, job = marker["files"], marker["job"]
         if job != self.job:
             return "it belongs to a job with other examples, options or start model"
         if missing := REQUIRED - files.keys():
@@ -97,7 +102,7 @@ class Checkpoints:
             file = path / name
             if not file.is_file():
                 return f"{name} is missing"
-            if file.stat().st_size != entry["size"] or _sha256(file) != entry["sha256"]:
+            if file.stat().st_size != entry["size"] or sha256(file) != entry["sha256"]:
                 return f"{name} has changed since it was saved"
         return None
 
@@ -120,10 +125,10 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)
 
     def _ours(self, path: Path) -> bool:
-        try:
-            return json.loads((path / MARKER).read_text("utf-8"))["job"] == self.job
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        with suppress(Damaged):
+            marker = read_document(path / MARKER, _Marker)
+            return marker is not None and marker["job"] == self.job
+        return False
 
 
 def job_identity(job: TrainJob, options: dict[str, Any]) -> str:
@@ -146,16 +151,3 @@ def _examples_digest(examples: Iterable[Record]) -> str:
     for example in examples:
         state.update(example.model_dump_json().encode() + b"\n")
     return state.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

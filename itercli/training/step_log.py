@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from itercli.engine.checked import Lines, append_line, seal
+from itercli.engine.files import write_atomic
+from itercli.engine.shapes import Step
 
 STEPS = "steps.jsonl"
 # What depends on the machine and the moment, not on the training.
@@ -28,29 +31,13 @@ class StepLog:
     def add(self, step: int, metrics: dict[str, float]) -> None:
         """Note the metrics of a step (the first is 1)."""
         kept = {n: v if math.isfinite(v) else None for n, v in metrics.items() if n not in TIMINGS}
-        line = json.dumps({"step": step, **kept}) + "\n"
         if not self._begun:
             self._begun = True
             before = [row for row in read_steps(self.path) if row["step"] < step]
-            scratch = self.path.with_suffix(".tmp")
-            scratch.write_text("".join(json.dumps(row) + "\n" for row in before) + line)
-            os.replace(scratch, self.path)
-            return
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(handle, line.encode())
-        finally:
-            os.close(handle)
+            write_atomic(self.path, b"".join(seal(json.dumps(row).encode()) for row in before))
+        append_line(self.path, {"step": step, **kept})
 
 
 def read_steps(path: Path) -> Iterator[dict[str, Any]]:
-    """Steps so far, ``{"step", METRIC: value}``; a torn last line is passed over."""
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return
-    for line in lines:
-        try:
-            yield json.loads(line)
-        except ValueError:
-            return
+    """Steps so far, ``{"step", METRIC: value}``; damaged lines are passed over, and told once."""
+    return iter(Lines(path, Step, "step"))

@@ -16,12 +16,16 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from itercli.engine.files import Locked, lock, read_json, write_json
+from pydantic import ValidationError
+
+from itercli.engine.checked import Damaged, explain, read_document, read_document_or, write_document
+from itercli.engine.files import Locked, lock, make_folder
 from itercli.errors import IterError
 from itercli.recipe.errors import nearest
 from itercli.recipe.seeds import seed_for
+from itercli.tune.backend import CheckedJournal
 from itercli.tune.spec import TuneSpec
 
 if TYPE_CHECKING:
@@ -46,20 +50,17 @@ class Study:
 
         Raises:
             NoOptuna: The extra is not installed.
+            Damaged: Its journal is not what was written.
         """
         try:
             import optuna
             from optuna.storages import JournalStorage
-            from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
         except ImportError as error:
             raise NoOptuna(f"{MISSING} ({error})") from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.path, self.spec = path, spec
-        path.mkdir(parents=True, exist_ok=True)
-        journal = path / JOURNAL
-        _mend(journal, JournalFileOpenLock(str(journal)))
-        backend = JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal)))
-        storage = JournalStorage(backend)
+        make_folder(path)
+        storage = JournalStorage(cast(Any, CheckedJournal(path / JOURNAL)))
         if path.name in optuna.get_all_study_names(storage):  # then a look leaves the journal as it is
             self.optuna = optuna.load_study(study_name=path.name, storage=storage, pruner=_pruner(spec))
         else:
@@ -79,11 +80,11 @@ class Study:
     @property
     def about(self) -> dict[str, Any]:
         """Content of study.json."""
-        return read_json(self.path / STUDY_FILE) or {}
+        return read_document_or(self.path / STUDY_FILE, None, "the same line again writes it anew")
 
     def describe(self, **about: Any) -> None:
         """Write study.json."""
-        write_json(self.path / STUDY_FILE, {"format": 1, **about})
+        write_document(self.path / STUDY_FILE, {"format": 1, **about})
 
     def trials(self) -> list[optuna.trial.FrozenTrial]:
         """All trials, as they are now."""
@@ -163,6 +164,7 @@ def open_named(root: Path, name: str | None) -> Study:
     Raises:
         LookupError: None, or several.
         NoOptuna: The extra is not installed.
+        Damaged: Its files are not what was written.
     """
     files = sorted((root / FOLDER).glob(f"*/{STUDY_FILE}"), key=lambda p: p.stat().st_mtime, reverse=True)
     names = [p.parent.name for p in files]
@@ -174,7 +176,12 @@ def open_named(root: Path, name: str | None) -> Study:
         near = "" if hits or not (near := nearest(name, names)) else f". Did you mean {near}?"
         raise LookupError(f"{what}; there are: {', '.join((hits or names)[:8])}{near}")
     path = root / FOLDER / hits[0]
-    return Study(path, TuneSpec.model_validate((read_json(path / STUDY_FILE) or {})["spec"]))
+    about = read_document(path / STUDY_FILE) or {}
+    try:
+        spec = TuneSpec.model_validate(about.get("spec"))
+    except ValidationError as error:
+        raise Damaged(path / STUDY_FILE, f"spec: {explain(error)}") from None
+    return Study(path, spec)
 
 
 def _pruner(spec: TuneSpec) -> optuna.pruners.BasePruner:
@@ -185,22 +192,3 @@ def _pruner(spec: TuneSpec) -> optuna.pruners.BasePruner:
     if spec.pruner == "halving":
         return pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
     return pruners.NopPruner()
-
-
-def _mend(journal: Path, journal_lock: Any) -> None:
-    """Drop a torn last line (a full disk): Optuna would append to it and then read neither."""
-    if not journal.exists() or _whole(journal):
-        return
-    journal_lock.acquire()
-    try:
-        if not _whole(journal):
-            data = journal.read_bytes()
-            with open(journal, "r+b") as handle:
-                handle.truncate(data.rfind(b"\n") + 1)
-    finally:
-        journal_lock.release()
-
-
-def _whole(journal: Path) -> bool:
-    data = journal.read_bytes()
-    return not data or data.endswith(b"\n")

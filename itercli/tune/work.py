@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from itercli.engine.display import duration
+from itercli.engine.signals import Debounce
 from itercli.recipe.errors import RecipeError
 from itercli.report.numbers import number
 from itercli.report.text import first_line
@@ -125,6 +126,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self.signum = 0
+        self._counts = Debounce()
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> _Signals:
@@ -137,6 +139,8 @@ class _Signals:
             signal.signal(signum, old)
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
+        if not self._counts():
+            return
         if self.signum:
             raise KeyboardInterrupt
         self.signum = signum

@@ -5,15 +5,14 @@ Nothing is read twice: of journals, only the lines that are new.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from itercli.engine.checked import parse, unseal
 from itercli.engine.display import Rate, duration
-from itercli.engine.files import read_json
 from itercli.engine.runs import Run
-from itercli.engine.store import CHECKPOINTS, JOURNAL, MANIFEST, META, Entry
+from itercli.engine.store import CHECKPOINTS, JOURNAL, MANIFEST, Entry
 from itercli.report.text import clean
 from itercli.training.step_log import STEPS
 from itercli.web.stamps import file_stamp
@@ -84,11 +83,11 @@ class Watch:
         steps = [int(p.name[5:]) for p in entry.path.glob(f"{CHECKPOINTS}/step-*") if p.name[5:].isdigit()]
         if steps:
             return {"done": max(steps), "total": None, "unit": "steps", "facts": []}
-        announced = read_json(entry.path / META)
+        total = entry.total
         path = entry.path / JOURNAL
-        if not announced and not path.exists():
+        if total is None and not path.exists():
             return {"done": None, "total": None, "unit": "", "facts": []}
-        done, total = self._count(path), (announced or {}).get("total")
+        done = self._count(path)
         rate = self._rates.setdefault(path, Rate())
         if len(rate.points) < 2 or rate.points[-1][1] != done:
             rate.add(done)
@@ -124,8 +123,8 @@ def last_line(path: Path) -> Row | None:
     try:
         with open(path, "rb") as handle:
             handle.seek(max(os.fstat(handle.fileno()).st_size - LAST, 0))
-            lines = handle.read().split(b"\n")[:-1]
-        found = json.loads(lines[-1])
+            line = handle.read().splitlines(keepends=True)[-1]
+        found = parse(unseal(line, "step"))
     except (OSError, IndexError, ValueError):
         return None
     return {clean(str(k)): v for k, v in found.items()} if isinstance(found, dict) else None

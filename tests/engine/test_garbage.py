@@ -38,10 +38,15 @@ def make(store: Store, kind: str, key: str, *, finished: bool = True) -> Entry:
         )
     else:
         (entry.path / "rows.json").write_text(key)
+    seal(entry)
+    return entry
+
+
+def seal(entry: Entry) -> None:
+    """Write its manifest."""
     entry.finish(
         ingredients={}, inputs={}, models={}, rows=1, record=None, counts={}, metrics={}, seconds=1, work={}
     )  # fmt: skip
-    return entry
 
 
 def make_run(root: Path, name: str, nodes: dict[str, tuple[str, str]], **info: Any) -> Run:
@@ -163,11 +168,12 @@ def test_what_unfinished_stages_need_and_running_runs_made_stays(tmp_path: Path)
 
 def test_kept_model_in_another_artifact_stays(tmp_path: Path) -> None:
     trained(tmp_path, "a", 3)
-    store = Store(tmp_path / ".store")
-    write_json(
-        store.entry("model", "a3").path / MODEL,
-        {"base": "model/a1/model/weights", "adapter": None, "digest": "sha256:0"},
-    )
+    entry = Store(tmp_path / ".store").entry("model", "a3")
+    layout = {"base": "model/a1/model/weights", "adapter": None, "digest": "sha256:0"}
+    write_json(entry.path / MODEL, layout)
+    with pytest.raises(IterError, match=r"model\.json is damaged"):
+        survey(tmp_path, keep_last=1)
+    seal(entry)
     assert [i.path.name for i in survey(tmp_path, keep_last=1)] == ["a2"]
 
 

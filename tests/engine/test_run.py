@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from itercli.engine.runs import Run, all_runs
+from itercli.engine.signals import AGAIN_SECONDS
 from tests.conftest import Project
 
 
@@ -193,10 +194,13 @@ def test_second_signal_ends_at_once(project: Project) -> None:
     wait_for(project.path / "runs", '"policy_loaded"')
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)  # as `timeout` signals a process and its group
+    time.sleep(AGAIN_SECONDS + 0.2)
     assert process.poll() is None  # it waits for the row in hand
     process.send_signal(signal.SIGINT)
-    assert process.wait(5) == 130
+    assert process.wait(30) == 130
+    assert process.stderr is not None
+    assert "ended at once by a second signal (SIGINT)" in process.stderr.read()
 
 
 def test_sigkill_loses_no_finished_row_and_leaves_no_worker(project: Project) -> None:

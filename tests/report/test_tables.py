@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ def run(tmp_path: Path) -> Run:
     found.path.mkdir(parents=True)
     nodes: dict[str, Any] = {f"iteration-0{i}/win": {"kind": "metrics"} for i in (1, 2)}
     found.save({"nodes": nodes, "headline": "win.metric_9"})
-    with open(found.path / "metrics.jsonl", "w") as handle:
-        for i, node in enumerate(nodes, 1):
-            values = {f"metric_{n}": {"value": n + i / 10, "low": n, "high": n + 1} for n in range(10)}
-            handle.write(json.dumps({"node": node, "stage": "win", "iteration": i, "metrics": values}) + "\n")
+    for i, node in enumerate(nodes, 1):
+        values = {f"metric_{n}": {"value": n + i / 10, "low": n, "high": n + 1} for n in range(10)}
+        found.metric(node=node, stage="win", iteration=i, key="k", metrics=values)
     return found
 
 

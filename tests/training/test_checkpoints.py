@@ -1,7 +1,6 @@
-import json
-
 import pytest
 
+from itercli.engine.checked import read_document, write_document
 from itercli.training.checkpoints import MARKER, REQUIRED, Checkpoints
 
 
@@ -49,9 +48,9 @@ def test_missing_or_torn_marker_does_not_count(store):
 
 def test_marker_that_does_not_list_a_needed_file_does_not_count(store):
     path = store.save(1, write)
-    marker = json.loads((path / MARKER).read_text())
+    marker = read_document(path / MARKER)
     del marker["files"]["rng_state.pth"]
-    (path / MARKER).write_text(json.dumps(marker))
+    write_document(path / MARKER, marker)
     assert "rng_state.pth" in store.problem(path)
     assert store.newest() is None
 
