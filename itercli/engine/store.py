@@ -95,6 +95,8 @@ class Entry:
         try:
             if _hash_of(path) != info["sha256"]:
                 raise Damaged(path, "it does not match its checksum")
+        except FileNotFoundError:
+            raise Damaged(path, "it is missing") from None
         except OSError as error:
             raise Damaged(path, error.strerror or str(error)) from None
         return path

@@ -181,7 +181,7 @@ def test_show_notices_a_missing_file(look: Iter, made: Project) -> None:
     try:
         stages = {s["node"]: s for s in data(look, "show")["stages"]}
         assert stages["iteration-02/build"]["state"] == "damaged"
-        assert "can't be read" in look("samples", "--stage", "build", code=1)
+        assert "rows.parquet is damaged: it is missing" in look("samples", "--stage", "build", code=1)
     finally:
         rows.write_bytes(aside)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
+from itercli.engine.checked import Damaged, unseal
 from itercli.tune.space import suggest
 from itercli.tune.spec import TuneSpec
 from itercli.tune.study import FOLDER, JOURNAL, NoOptuna, Study, open_named
@@ -59,7 +63,28 @@ def test_a_torn_journal_is_mended(tmp_path: Path) -> None:
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code": 4, "wor')
     assert len(study(tmp_path).trials()) == 1
-    assert journal.read_bytes() == whole
+    draw(tmp_path, 2)
+    assert len(study(tmp_path).trials()) == 2
+    assert journal.read_bytes().startswith(whole)
+    assert b"wor{" not in journal.read_bytes()
+
+
+def test_a_changed_value_in_the_journal_is_noticed(tmp_path: Path) -> None:
+    draw(tmp_path, 1, value=0.25)
+    journal = study(tmp_path).path / JOURNAL
+    journal.write_bytes(journal.read_bytes().replace(b"0.25", b"0.75"))
+    with pytest.raises(Damaged, match=r"journal\.log is damaged: line \d+: it does not match its checksum"):
+        study(tmp_path)
+
+
+def test_a_journal_that_optuna_wrote_is_gone_on_with(tmp_path: Path) -> None:
+    draw(tmp_path, 1)
+    journal = study(tmp_path).path / JOURNAL
+    old = b"".join(unseal(line) + b"\n" for line in journal.read_bytes().splitlines(keepends=True))
+    journal.write_bytes(old)
+    draw(tmp_path, 2)
+    backend = JournalFileBackend(str(journal))  # what optuna-dashboard reads with
+    assert len(optuna.load_study(study_name="s-1", storage=JournalStorage(backend)).trials) == 2
 
 
 def test_a_study_is_found_by_its_beginning(tmp_path: Path) -> None:
