@@ -9,6 +9,7 @@ from typing import Any
 
 from itercli.data.base import DataError
 from itercli.data.preferences import read_preferences
+from itercli.engine.checked import Damaged
 from itercli.engine.rows import read_rows
 from itercli.engine.store import ROWS, Store
 from itercli.errors import IterError
@@ -123,6 +124,6 @@ def _stored(store: Store, node: Node) -> Seen | None:
     if entry.manifest is None:
         return None
     try:
-        return Seen(list(read_rows(entry.path / ROWS, Prompt)))
-    except (OSError, ValueError):  # damaged, or just removed: the run sees to it
+        return Seen(list(read_rows(entry.file(ROWS), Prompt)))
+    except (Damaged, OSError, ValueError):  # damaged, or just removed: the run sees to it
         return None
