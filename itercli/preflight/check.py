@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from itercli.engine.store import Store
-from itercli.preflight import needs
+from itercli.preflight import lengths, needs
 from itercli.preflight.rows import FIRST, Rows, Seen, pairs_error
 from itercli.recipe.errors import Problem
 from itercli.recipe.plan import Node, Plan
@@ -46,6 +46,7 @@ def _node(node: Node, plan: Plan, rows: Rows, limit: int | None) -> Iterator[Pro
             return
         seen.append(one)
     yield from needs.problems(node, plan, seen)
+    yield from lengths.problems(node, plan, seen)
 
 
 def _option(node: Node) -> str:

@@ -93,7 +93,12 @@ class Sampled:
 
 
 class Sampler(Protocol):
-    """Draws completions from the loaded policies; lives in a worker process."""
+    """Draws completions from the loaded policies; lives in a worker process.
+
+    One that has the tokenizer at hand also has ``measure(messages) -> (tokens, context)``: the
+    length of a prompt as it would be sampled from, and the longest prompt plus completion of
+    the loaded policy, None where there is no limit.
+    """
 
     def load(self, model: ModelRef, *others: ModelRef) -> dict[str, Any]:
         """Make `model` the policy that answers; cheap if its base is loaded already.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +15,13 @@ from transformers.utils import logging as transformers_logging
 
 from itercli.models.load import load_base, load_tokenizer
 from itercli.models.spec import ModelError
-from itercli.records import ModelRef
+from itercli.records import Message, ModelRef
 from itercli.resources import settle_dtype, this_machine
 from itercli.sampling.base import Request, Sampled, SamplerError
 from itercli.sampling.decoder import Decoder
 from itercli.sampling.policies import by_version, distinct
 from itercli.sampling.probe import PROBE_TEXT, Probe
-from itercli.sampling.prompting import end_token_ids
+from itercli.sampling.prompting import encode_prompt, end_token_ids
 from itercli.sampling.router import route
 from itercli.sampling.slots import ATTENTION, STRIDE, check_slottable
 from itercli.sampling.specs import TransformersSpec
@@ -230,6 +230,10 @@ class TransformersSampler:
             )
         decoder.forget_prompts()
         return {"batch_invariant": bool((short == short[:1]).all() and (long == short[:1]).all())}
+
+    def measure(self, messages: Sequence[Message]) -> tuple[int, int | None]:
+        assert self._decoder is not None
+        return len(encode_prompt(self._tokenizer, messages)), self._decoder.context
 
     def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
         if not self._policies:

@@ -27,7 +27,7 @@ from itercli.models.inspection import generation_ids
 from itercli.models.load import load_tokenizer
 from itercli.models.merging import adapts_tied
 from itercli.models.spec import ModelError
-from itercli.records import ModelRef
+from itercli.records import Message, ModelRef
 from itercli.resources import this_machine
 from itercli.sampling.base import Request, Sampled, SamplerError
 from itercli.sampling.policies import budget, by_version, distinct, no_room, policy_of
@@ -334,6 +334,9 @@ class VllmSampler:
             output_kind=RequestOutputKind.FINAL_ONLY,
             structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
         )
+
+    def measure(self, messages: Sequence[Message]) -> tuple[int, int | None]:
+        return len(encode_prompt(self._tokenizer, messages)), self._context
 
     def generate(self, requests: Iterable[Request | None], stopping: Callable[[], bool]) -> Iterator[Sampled]:
         if not self._policies:

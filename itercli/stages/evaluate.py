@@ -15,6 +15,7 @@ from itercli.recipe.errors import nearest
 from itercli.records import Prompt, Score
 from itercli.registry import register
 from itercli.stages.base import Link, StageContext, StageError
+from itercli.stages.overlong import ON_OVERLONG, OnOverlong
 from itercli.stages.prompts import inline
 from itercli.stages.score import DEFAULT_MAX_FAILED, MAX_FAILED
 from itercli.stages.summary import ALWAYS, SummaryStage, Values, collect, is_measure, pass_k, prompt_values
@@ -46,6 +47,7 @@ class Evaluate(SummaryStage):
         None, description="How to sample; `sampler:` of the recipe unless given."
     )
 
+    on_overlong: OnOverlong = Field("fit", description=ON_OVERLONG)
     max_failed: float = Field(DEFAULT_MAX_FAILED, ge=0, le=1, description=MAX_FAILED)
 
     @property
@@ -63,7 +65,7 @@ class Evaluate(SummaryStage):
 
     def children(self, name: str) -> dict[str, dict[str, Any]]:
         same = ("role", "n", "top_p", "top_k", "repetition_penalty", "max_new_tokens", "sampler")
-        shared = {key: getattr(self, key) for key in same}
+        shared = {key: getattr(self, key) for key in (*same, "on_overlong")}
         prompts, children = inline(self.prompts, name)
         for suffix, temperature in self.temperatures.items():
             sample = {"uses": "sample", "prompts": prompts, "stop": list(self.stop), **shared}

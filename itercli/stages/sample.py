@@ -7,17 +7,19 @@ stage reads them from there while the rest is drawn.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from itercli.recipe.seeds import seed_for
 from itercli.records import Prompt, Trajectory
 from itercli.registry import register
-from itercli.sampling.base import Request
+from itercli.sampling.base import Request, Sampled
 from itercli.stages.base import ModelLink, StageContext, StageError
 from itercli.stages.drawing import DrawingStage, open_sampler
+from itercli.stages.overlong import ON_OVERLONG, Fitted, OnOverlong, fitted
 from itercli.stages.prompts import Prompted
 from itercli.training.base import Interrupted
 
@@ -31,6 +33,13 @@ class Sample(Prompted, DrawingStage):
     uses: Literal["sample"] = "sample"
     role: str = Field(description="Role whose current version answers.")
     n: int = Field(1, ge=1, description="Completions per prompt.")
+    on_overlong: OnOverlong = Field("fail", description=ON_OVERLONG)
+
+    def key_params(self) -> dict[str, Any]:
+        params = super().key_params()
+        if self.on_overlong == "fail":  # keys from before there was a choice stay
+            del params["on_overlong"]
+        return params
 
     def model_links(self) -> list[ModelLink]:
         return [ModelLink("policy", self.role, "current")]
@@ -50,19 +59,25 @@ class Sample(Prompted, DrawingStage):
         prompts = [p for a in ctx.inputs["prompts"] for p in a.rows(Prompt)]
         journal = ctx.journal(Trajectory, total=len(prompts) * self.n)
         params = self.params()
+        fit = self.on_overlong == "fit"
+        chosen = Fitted()
         seeds = {(p.id, i): seed_for(ctx.seed, p.id, i) for p in prompts for i in range(self.n)}
 
         def requests() -> Iterator[Request]:
-            for p in prompts:
+            for prompt_id, messages in chosen.messages.items():
                 for i in range(self.n):
-                    if (p.id, i) not in journal.done:
-                        yield Request((p.id, i), tuple(p.messages), seeds[p.id, i], params)
+                    if (prompt_id, i) not in journal.done:
+                        yield Request((prompt_id, i), messages, seeds[prompt_id, i], params, fit=fit)
 
         total, done = len(seeds), len(journal.done)
         if done < total:
             policy = ctx.models["policy"]
             ctx.progress(done, total, "completions", status=f"loading {policy.version}")
             sampler = open_sampler(ctx, self.sampler, policy)
+            left = [p for p in prompts if any((p.id, i) not in journal.done for i in range(self.n))]
+            measure = getattr(sampler, "measure", None)  # a plug-in's or a server's may not know
+            chosen = fitted(ctx, left, self.on_overlong, self.max_new_tokens, measure)
+            total -= self.n * len(chosen.dropped)
             ctx.progress(done, total, "completions")
             tokens = 0
             for drawn in sampler.generate(requests(), ctx.stopping):
@@ -81,6 +96,7 @@ class Sample(Prompted, DrawingStage):
                         tokens=drawn.tokens,
                         policy=policy.version,
                         generated=drawn.generated,
+                        meta=chosen.meta.get(prompt_id, {}) | _why(drawn),
                     )
                 )
                 done += 1
@@ -91,10 +107,22 @@ class Sample(Prompted, DrawingStage):
             if done < total:
                 raise Interrupted
         order = {p.id: n for n, p in enumerate(prompts)}
-        cut = sum(r.finish == "length" for r in journal.rows())  # type: ignore[attr-defined]
+        counts: Counter[str] = Counter()
+        for row in journal.rows():
+            assert isinstance(row, Trajectory)
+            counts["cut_by_length"] += row.finish == "length"
+            counts["tokens"] += row.tokens
+            counts["no answer"] += row.finish == "error"
+            counts["overlong: fewer tokens"] += row.meta.get("room", 0) > 0
+            counts["overlong: prompt cut"] += "prompt_tokens_cut" in row.meta
+        counts["overlong: prompts dropped"] = len(chosen.dropped)
         ctx.finish_rows(
             Trajectory,
             journal.ordered(lambda row: (order[row.prompt_id], row.index)),
-            cut_by_length=cut,
-            tokens=sum(r.tokens for r in journal.rows()),  # type: ignore[attr-defined]
+            **{name: n for name, n in counts.items() if n or name in ("cut_by_length", "tokens")},
         )
+
+
+def _why(drawn: Sampled) -> dict[str, Any]:
+    """What a sampler says of a request that it could not answer."""
+    return {"error": str(drawn.meta["error"])} if drawn.finish == "error" and "error" in drawn.meta else {}

@@ -66,7 +66,7 @@ class ScoreStage(Stage):
 
         def judge_one(trajectory: Trajectory) -> Score | Unscored:
             row = judge.score(prompts[trajectory.prompt_id], trajectory)
-            return row if isinstance(row, Unscored) else carried(row, trajectory)
+            return row if isinstance(row, Unscored) else _unanswered(carried(row, trajectory), trajectory)
 
         judged = {r.key: r.completion for r in journal.rows()}  # type: ignore[attr-defined]
         # Rows whose completion was drawn again, differently, after its own journal was lost.
@@ -119,3 +119,12 @@ class ScoreStage(Stage):
         outcomes = Counter(r.outcome for r in rows)  # type: ignore[attr-defined]
         counts = {k or "scored": v for k, v in sorted(outcomes.items())}
         ctx.finish_rows(Score, iter(rows), **counts, **failures.finish())
+
+
+def _unanswered(score: Score, trajectory: Trajectory) -> Score:
+    """The score of a completion that could not be sampled: it did not pass, whatever the scorer thinks."""
+    if trajectory.finish != "error":
+        return score
+    why = str(trajectory.meta.get("error", "nothing could be sampled"))
+    passed = None if score.passed is None else False
+    return score.model_copy(update={"passed": passed, "outcome": "no_answer", "message": why})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from itercli.engine.runs import all_runs
+from itercli.models.known import TINY_RTL
 from itercli.preflight import problems
 from itercli.preflight.rows import FIRST
 from tests.conftest import Project
@@ -141,3 +143,18 @@ def test_run_looks_at_all_rows_before_the_first_stage(own: Project) -> None:
     assert "Traceback" not in done.stderr
     (run,) = all_runs(own.path / "runs")
     assert "stage_started" not in [event["event"] for event in run.events()]
+
+
+def test_prompts_that_leave_no_room(own: Project) -> None:
+    shutil.copy(TINY_RTL / "tokenizer.json", own.path / "model" / "tokenizer.json")
+    config = {"level": 0, "max_position_embeddings": 100}
+    (own.path / "model" / "config.json").write_text(json.dumps(config))
+    rows = [{"id": "a", "prompt": "word"}, {"id": "b", "prompt": "module " * 90}]
+    sample = {"uses": "sample", "role": "policy", "prompts": "tasks", "n": 2, "max_new_tokens": 50}
+    text = found(own, rows, loop__sample=sample)["loop.sample.prompts"]
+    assert "1 prompts exceed the context of 100 tokens of model with max_new_tokens 50: 'b' (" in text
+    assert "`on_overlong: drop`" in text
+    for rule in ("drop", "truncate_left", "fit"):
+        assert found(own, rows, loop__sample=sample | {"on_overlong": rule}) == {}
+    text = found(own, rows[:1], loop__sample=sample | {"max_new_tokens": 100})["loop.sample.max_new_tokens"]
+    assert "leaves no room for a prompt in the context of 100 tokens" in text

@@ -133,6 +133,17 @@ def test_a_measure_that_is_not_finite_is_missing(tmp_path: Path) -> None:
     assert next(r for r in rows if r.key in ONE).meta == {"depth": None, "words": 2}
 
 
+def test_a_sample_without_an_answer_did_not_pass(tmp_path: Path) -> None:
+    JUDGE[:] = [Judge(lambda t: row(t, passed=True), ONE)]
+    lost = {"finish": "error", "completion": "", "meta": {"error": "no room"}}
+    of = [t.model_copy(update=lost) if t.key in ONE else t for t in DRAWN]
+    bench = Bench(tmp_path, "scores")
+    rows = bench.stage(ScoreStage(of="sample", scorer=Own()), Slots(), Score, prompts=PROMPTS, of=of)
+    (one,) = (r for r in rows if r.key in ONE)
+    assert (one.passed, one.outcome, one.message) == (False, "no_answer", "no room")
+    assert bench.counts == {"ok": 39, "no_answer": 1}
+
+
 def test_the_default_budget_leaves_keys_as_they_were() -> None:
     assert "max_failed" not in ScoreStage(of="sample", scorer=Own()).key_params()
     assert ScoreStage(of="sample", scorer=Own(), max_failed=0).key_params()["max_failed"] == 0
