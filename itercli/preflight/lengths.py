@@ -43,8 +43,8 @@ def problems(node: Node, plan: Plan, seen: Sequence[Seen]) -> Iterator[Problem]:
     if over:
         yield Problem(
             f"{key}.prompts",
-            f"{len(over)} prompts exceed the context of {context} tokens of {root.path.name} with max_new_tokens "
-            f"{stage.max_new_tokens}: {named(over)}",
+            f"{len(over)} prompts exceed the context of {context} tokens of {root.path.name} with "
+            f"max_new_tokens {stage.max_new_tokens}: {named(over)}",
             "",
             "other prompts, a smaller max_new_tokens, or `on_overlong: drop`, `truncate_left` or `fit`",
         )

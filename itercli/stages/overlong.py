@@ -76,7 +76,9 @@ def fitted(
             f"{ctx.name}: {len(over)} prompts {what}. Lower max_new_tokens, take other prompts, or "
             f"choose with `on_overlong`: drop, truncate_left or fit"
         )
-    done = {"drop": "left out", "truncate_left": "cut from the left", "fit": "given what room there is"}[rule]
+    none = sum(meta.get("room") == 0 for meta in found.meta.values())
+    fit = f"given what room there is ({none} have none and count as not answered)"
+    done = {"drop": "left out", "truncate_left": "cut from the left", "fit": fit}[rule]
     ctx.event("note", text=f"{len(over)} prompts {done}, as they {what}")
     if found.dropped:
         ctx.finish_file(OVERLONG, [{"prompt_id": i, "tokens": n} for i, n in found.dropped.items()])

@@ -88,7 +88,9 @@ def test_fit_gives_what_room_there_is(tmp_path: Path) -> None:
     assert (rows["tight", 0].finish, rows["tight", 0].meta) == ("stop", {"room": 4})
     assert (bench.counts["no answer"], bench.counts["overlong: fewer tokens"]) == (2, 2)
     (note,) = [m["fields"]["text"] for m in bench.messages if m.get("event") == "note"]
-    assert note.startswith("2 prompts given what room there is, as they exceed the model's context of 20")
+    assert note.startswith(
+        "2 prompts given what room there is (1 have none and count as not answered), as they"
+    )
 
 
 def test_killed_and_gone_on_with_it_is_the_same(tmp_path: Path) -> None:
