@@ -60,7 +60,8 @@ class Rows:
             return found
         if isinstance(node.stage, Prompts):
             source: Any = node.stage.source
-            return self._read(source) if source.here() else None
+            here = getattr(source, "here", None)  # a plug-in's may be any component
+            return self._read(source) if here is None or here() else None
         if isinstance(node.stage, Slice):
             parts = [self.of(self.plan.nodes[i]) for i in node.inputs["whole"]]
             if any(part is None for part in parts):
