@@ -6,6 +6,8 @@ server's affair. Finished rows are journaled by the stage, so a restart asks onl
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import queue
 import re
@@ -22,6 +24,8 @@ from itercli.sampling.base import Request, Sampled, SamplerError
 from itercli.sampling.policies import by_version, distinct, policy_of
 from itercli.sampling.specs import OpenAISpec
 
+log = logging.getLogger(__name__)
+
 # Answers that another try can mend; other 4xx say that the request itself is wrong.
 _RETRY = frozenset({408, 409, 425, 429})
 
@@ -32,7 +36,31 @@ _CONTEXT = re.compile(
 )
 
 
-class _ContextExceeded(SamplerError):
+# Options that are always sent, by what switches them off: a server would fill in what the folder of its
+# model says (vLLM: generation_config.json). Servers of closed models refuse those that they don't know.
+NEUTRAL: dict[str, float] = {
+    "top_p": 1.0,
+    "top_k": -1,  # vLLM, SGLang and llama.cpp agree on it; 0 is an error for SGLang
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+
+
+class _Refused(SamplerError):
+    """The server says that a request is wrong.
+
+    Args:
+        answer: What it said.
+    """
+
+    def __init__(self, message: str, answer: str) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
+class _ContextExceeded(_Refused):
     """The server refuses a request because it does not fit into the model's context."""
 
 
@@ -59,6 +87,8 @@ class OpenAISampler:
         )
         self._stop = threading.Event()
         self._served: dict[str | None, str] = {}
+        # Options that this server doesn't know; they are off, and no longer sent.
+        self._unsent: set[str] = set()
         self._adapters: dict[str, str] = {}
 
     def load(self, model: ModelRef, *others: ModelRef) -> dict[str, Any]:
@@ -173,7 +203,7 @@ class OpenAISampler:
         path = "chat/completions" if chat else "completions"
         body, what = self._body(request), f"request {request.key}"
         try:
-            answer = self._send("POST", path, body, what, stop)
+            answer = self._ask(path, body, what, stop)
         except _ContextExceeded as error:
             if not request.fit:
                 raise
@@ -183,7 +213,7 @@ class OpenAISampler:
             # Without a budget a chat gets what the context leaves.
             del body["max_tokens"]
             try:
-                answer = self._send("POST", path, body, what, stop)
+                answer = self._ask(path, body, what, stop)
             except _ContextExceeded:
                 return refused
         try:
@@ -198,8 +228,42 @@ class OpenAISampler:
             text=text,
             finish=reason if reason in ("stop", "length") else "error",
             tokens=int(usage.get("completion_tokens") or 0),
-            meta={"prompt_tokens": usage.get("prompt_tokens"), "served": answer.get("model")},
+            meta={
+                "prompt_tokens": usage.get("prompt_tokens"),
+                "served": answer.get("model"),
+                **({"unsent": sorted(self._unsent)} if self._unsent else {}),
+            },
         )
+
+    def _ask(self, path: str, body: dict[str, Any], what: str, stop: threading.Event) -> dict[str, Any]:
+        """Send a request; again without an option that the server refuses, if it is off.
+
+        Raises:
+            SamplerError: It refuses an option that is on, or the request for another reason.
+        """
+        while True:
+            try:
+                return self._send("POST", path, body, what, stop)
+            except _ContextExceeded:
+                raise
+            except _Refused as error:
+                name = _refused_option(error.answer, body)
+                if name is None or name in self.spec.extra:
+                    raise
+                if body[name] != NEUTRAL[name]:
+                    raise SamplerError(
+                        f"{what}: {self.spec.base_url} does not know {name}, which is {body[name]} here; "
+                        f"switch it off in the stage, or sample from a server that knows it ({error})"
+                    ) from error
+                del body[name]
+                if name not in self._unsent:
+                    self._unsent.add(name)
+                    log.warning(
+                        "%s does not know %s, which is off here: no longer sent. If it applies a default of "
+                        "its own, completions are not as the recipe says (rows name it in meta.unsent)",
+                        self.spec.base_url,
+                        name,
+                    )
 
     def _body(self, request: Request) -> dict[str, Any]:
         params, spec = request.params, self.spec
@@ -209,13 +273,16 @@ class OpenAISampler:
             "max_tokens": params.max_new_tokens,
             "seed": request.seed,
         }
-        # Off means unsent: hosted servers reject fields they don't know, such as top_k.
-        if params.top_p < 1:
-            body["top_p"] = params.top_p
-        if params.top_k:
-            body["top_k"] = params.top_k
-        if params.repetition_penalty != 1:
-            body["repetition_penalty"] = params.repetition_penalty
+        options = NEUTRAL | {
+            "top_p": params.top_p,
+            "top_k": params.top_k or NEUTRAL["top_k"],
+            "repetition_penalty": params.repetition_penalty,
+        }
+        body |= {
+            name: value
+            for name, value in options.items()
+            if not (name in self._unsent and value == NEUTRAL[name])
+        }
         if params.stop:
             body["stop"] = list(params.stop)
         if params.json_schema is not None:
@@ -229,7 +296,8 @@ class OpenAISampler:
             closed = request.messages[:-1] if request.continue_final else request.messages
             opened = request.messages[-1].content if request.continue_final else ""
             body["prompt"] = "\n".join(m.content for m in closed) + opened
-        return body | spec.extra
+        # Null in `extra` means: not to be sent.
+        return {name: value for name, value in (body | spec.extra).items() if value is not None}
 
     def _send(
         self,
@@ -260,8 +328,9 @@ class OpenAISampler:
                 problem = f"HTTP {response.status_code}: {response.text[:500]}"
                 if response.status_code < 500 and response.status_code not in _RETRY:
                     exceeded = response.status_code in (400, 413, 422) and _CONTEXT.search(response.text)
-                    raise (_ContextExceeded if exceeded else SamplerError)(
-                        f"{what}: {self.spec.base_url} refused it with {problem}{_hint(response)}"
+                    raise (_ContextExceeded if exceeded else _Refused)(
+                        f"{what}: {self.spec.base_url} refused it with {problem}{_hint(response)}",
+                        response.text if response.status_code in (400, 422) else "",
                     )
                 asked = retry_after(response.headers.get("retry-after"))
             wait = pause(attempt, asked, self.spec.backoff_s, self.spec.backoff_max_s)
@@ -286,6 +355,21 @@ def _json(response: httpx.Response, what: str) -> dict[str, Any]:
     except ValueError as error:
         raise SamplerError(f"{what}: the answer is not JSON: {response.text[:200]}") from error
     return answer if isinstance(answer, dict) else {}
+
+
+def _refused_option(answer: str, body: dict[str, Any]) -> str | None:
+    """The option in `body` that a server's refusal names, if it is one of those that are always sent.
+
+    OpenAI names it as `param`; others only in their text ("property 'top_k' is unsupported", or the
+    place where extra inputs are not permitted).
+    """
+    try:
+        param = json.loads(answer)["error"]["param"]
+    except (ValueError, KeyError, TypeError):
+        param = None
+    if param in NEUTRAL and param in body:
+        return str(param)
+    return next((name for name in NEUTRAL if name in body and re.search(rf"\b{name}\b", answer)), None)
 
 
 def _schema_name(schema: dict[str, Any]) -> str:

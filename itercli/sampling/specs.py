@@ -109,7 +109,8 @@ class OpenAISpec(SamplerSpec):
     """Any server that speaks the OpenAI API (vLLM, SGLang, llama.cpp, hosted models).
 
     A server serves one fixed model unless told otherwise, so a trained version of a role is
-    refused unless `model_for_version` names its model or `lora_endpoint` loads it.
+    refused unless `model_for_version` names its model or `lora_endpoint` loads it. All options of
+    sampling are sent, those that are off too, so that defaults of the server's model don't act.
 
     Attributes:
         model: Name of the model on the server; None takes the role's `served`.
@@ -117,7 +118,7 @@ class OpenAISpec(SamplerSpec):
         model_for_version: Model name on the server by version, for example {"policy@1": "it1"}.
         lora_endpoint: Load adapters through `/v1/load_lora_adapter`; the server must see the
             same files (VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 for vLLM).
-        extra: Further fields of the request body.
+        extra: Further fields of the request body; null keeps a field from being sent.
         base_url: Address with `/v1`.
         api_key_env: Name of the environment variable with the key; no key is sent if unset.
         concurrency: Requests in flight.
@@ -127,6 +128,7 @@ class OpenAISpec(SamplerSpec):
     """
 
     REMOTE = True
+    VERSION = 2  # since options that are off are sent as well
 
     model: str | None = None
     endpoint: Literal["chat", "completions"] = "chat"

@@ -146,23 +146,33 @@ def test_answers_seeds_and_concurrency(server, sampler):
     assert 2 <= server.most <= 4
 
 
-def test_only_what_is_asked_for_is_sent(server, sampler, monkeypatch):
+OFF = {
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+
+
+def test_every_option_is_sent_so_that_no_default_of_the_server_acts(server, sampler, monkeypatch):
     monkeypatch.setenv("MY_KEY", "s3cret")
-    ours = sampler(api_key_env="MY_KEY", extra={"min_p": 0.1})
+    ours = sampler(api_key_env="MY_KEY", extra={"min_p": 0.1, "presence_penalty": None})
     list(ours.generate([ask("a", top_k=5, stop=("\n",)), ask("b", top_p=0.9)], never))
     by_text = {b["messages"][0]["content"]: b for b in server.bodies}
-    assert set(by_text["a"]) == {
-        "model",
-        "messages",
-        "temperature",
-        "max_tokens",
-        "seed",
-        "min_p",
-        "top_k",
-        "stop",
+    expected = OFF | {
+        "min_p": 0.1,
+        "top_k": 5,
+        "stop": ["\n"],
+        "temperature": 1.0,
+        "max_tokens": 24,
+        "seed": 0,
     }
+    del expected["presence_penalty"]
+    assert by_text["a"] == expected | {"model": "tiny", "messages": by_text["a"]["messages"]}
     assert by_text["b"]["top_p"] == 0.9
-    assert "top_k" not in by_text["b"]
+    assert by_text["b"]["top_k"] == -1, "off, for vLLM, SGLang and llama.cpp"
     assert server.headers[0]["Authorization"] == "Bearer s3cret"
 
 
@@ -185,6 +195,45 @@ def test_penalty_and_schema_are_sent(server, sampler):
         "type": "json_schema",
         "json_schema": {"name": "Six_scores", "schema": schema, "strict": True},
     }
+
+
+# As OpenAI, Groq and servers built on pydantic word it; {} is the field.
+UNKNOWN = [
+    (400, "Unrecognized request argument supplied: {}"),
+    (400, "property '{}' is unsupported"),
+    (
+        422,
+        '{{"detail":[{{"loc":["body","{}"],"msg":"Extra inputs are not permitted"}}]}}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "message"), UNKNOWN)
+def test_an_option_that_the_server_does_not_know_is_left_out_where_it_is_off(
+    status, message, server, sampler, caplog
+):
+    refused = ("top_k", "repetition_penalty", "min_p")
+
+    def fault(text, attempt):
+        named = next((name for name in refused if name in server.bodies[-1]), None)
+        return None if named is None else (status, {"X-Message": message.format(named)})
+
+    server.fault = fault
+    ours = sampler(concurrency=1)
+    rows = list(ours.generate([ask("a"), ask("b", 1)], never))
+    assert [row.meta["unsent"] for row in rows] == [sorted(refused)] * 2
+    assert set(OFF) & set(server.bodies[-1]) == set(OFF) - set(refused)
+    assert len(server.bodies) == 5, "each refusal costs one request, once"
+    for name in refused:
+        assert sum(f"does not know {name}" in record.message for record in caplog.records) == 1
+    with pytest.raises(SamplerError, match=r"'c', 0.*does not know top_k, which is 7 here"):
+        list(ours.generate([ask("c", top_k=7)], never))
+
+
+def test_a_field_of_the_users_own_is_not_left_out(server, sampler):
+    server.fault = lambda text, attempt: (400, {"X-Message": "unknown field min_p"})
+    with pytest.raises(SamplerError, match=r"refused it with HTTP 400.*min_p"):
+        list(sampler(extra={"min_p": 0.0}).generate([ask("a")], never))
 
 
 # As vLLM, OpenAI, llama.cpp and SGLang word it.
