@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from itercli.verifiers.slang import view
 from itercli.verifiers.verilog_text import code_tokens
 
 # An answer this long is not a small module; parsing time would be its only effect.
@@ -58,22 +59,14 @@ def parse(code: str) -> tuple[Literal["good", "stub", "bad"], str]:
     refused = _unsafe(code)
     if refused:
         return "bad", refused
-    from pyslang import SourceManager
-    from pyslang.syntax import SyntaxTree
-
-    try:
-        tree = SyntaxTree.fromText(code, SourceManager(), "candidate", "candidate.sv")
-    except RuntimeError:  # nested deeper than the parser's stack allows
-        return "bad", "nested too deeply"
-    for diagnostic in tree.diagnostics:
-        if diagnostic.isError():
-            line = tree.sourceManager.getLineNumber(diagnostic.location)
-            return "bad", f"line {line}: {diagnostic.code}".replace("DiagCode(", "").rstrip(")")
-    return ("good", "") if _does_something(tree) else ("stub", "no statement, assignment or instance")
+    found = view(code)
+    if found.refused or found.first:
+        return "bad", found.refused or found.first
+    return ("good", "") if found.does else ("stub", "no statement, assignment or instance")
 
 
 def _unsafe(code: str) -> str | None:
-    """Why a text is not given to the parser, which runs in this process without limits.
+    """Why a text is not given to the parser at all.
 
     Includes read any file, and macros inside macros grow exponentially. Plain constants
     stay.
@@ -91,33 +84,6 @@ def _unsafe(code: str) -> str | None:
     if bodies and max(bodies) * code.count("`") > MAX_CHARS:
         return "macros that grow too large"
     return None
-
-
-def _does_something(tree: object) -> bool:
-    """Whether any module drives a value: an assignment, an initialised net, an instance."""
-    from pyslang.syntax import SyntaxKind, SyntaxNode
-
-    found = False
-    in_net = False
-
-    def visit(node: object) -> None:
-        nonlocal found, in_net
-        if found or not isinstance(node, SyntaxNode):
-            return
-        kind = node.kind
-        name = kind.name
-        if name == "NetDeclaration":
-            in_net = True
-        elif name.endswith(("Statement", "DataDeclaration", "ModuleDeclaration")):
-            in_net = False
-        found = (
-            name.endswith("AssignmentExpression")
-            or kind in (SyntaxKind.HierarchicalInstance, SyntaxKind.PrimitiveInstantiation)
-            or (in_net and kind == SyntaxKind.EqualsValueClause)
-        )
-
-    tree.root.visit(visit)  # type: ignore[attr-defined]
-    return found
 
 
 def rouge_l(candidate: str, reference: str) -> float:

@@ -1,15 +1,16 @@
 """Static checks of Verilog: does it parse, does it stand on its own.
 
-pyslang does both in well under a millisecond; without it Icarus is asked. It is stricter
-than Icarus, so it serves as a filter of training data, not as a verdict.
+pyslang does both, in the sandbox where it must (`slang`); without it Icarus is asked. It is
+stricter than Icarus, so it serves as a filter of training data, not as a verdict.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import re
 
 from itercli.engine import sandbox
+from itercli.errors import IterError
+from itercli.verifiers.slang import LIMITS, TOO_MUCH, has_pyslang, view
 from itercli.verifiers.verilog_text import code_tokens, modules, ports
 from itercli.verifiers.verilog_tools import find_icarus
 from itercli.verifiers.verilog_units import is_stub, is_testbench
@@ -17,41 +18,36 @@ from itercli.verifiers.verilog_units import is_stub, is_testbench
 _UNKNOWN = re.compile(r"Unknown module type: (\S+)")
 
 
-def has_pyslang() -> bool:
-    """Whether pyslang can be imported (it is not imported)."""
-    return importlib.util.find_spec("pyslang") is not None
+class TooMuch(IterError):
+    """A text whose check takes more than its limits."""
 
 
 def syntax_errors(code: str) -> list[str]:
     """Why a text does not parse; empty if it does. An empty text does not."""
     if not code.strip():
         return ["no code"]
-    if not has_pyslang():
-        log = _icarus_log(code)
-        # Icarus says one of these when it stops before elaboration.
-        if not re.search(r"syntax error|I give up\.", log):
-            return []
-        return [line for line in log.split("\n") if "error" in line.lower()][:5]
-    import pyslang
-
-    tree = pyslang.syntax.SyntaxTree.fromText(code)
-    errors = [d for d in tree.diagnostics if d.isError()]
-    return [str(d.code).removeprefix("DiagCode(").removesuffix(")") for d in errors][:5]
+    if has_pyslang():
+        found = view(code)
+        return [found.refused] if found.refused else list(found.errors)
+    log = _icarus_log(code)
+    # Icarus says one of these when it stops before elaboration.
+    if not re.search(r"syntax error|I give up\.", log):
+        return []
+    return [line for line in log.split("\n") if "error" in line.lower()][:5]
 
 
 def unknown_modules(code: str) -> list[str]:
-    """Modules that the text instantiates and does not define."""
+    """Modules that the text instantiates and does not define.
+
+    Raises:
+        TooMuch: Finding out takes more than the limits of the check.
+    """
     if not has_pyslang():
         return sorted(set(_UNKNOWN.findall(_icarus_log(code))))
-    import pyslang
-
-    compilation = pyslang.ast.Compilation()
-    compilation.addSyntaxTree(pyslang.syntax.SyntaxTree.fromText(code))
-    found = set()
-    for diagnostic in compilation.getAllDiagnostics():
-        if "UnknownModule" in str(diagnostic.code):
-            found.add(str(diagnostic.args[0]) if diagnostic.args else "?")
-    return sorted(found)
+    found = view(code, elaborate=True)
+    if found.refused:
+        raise TooMuch(found.refused)
+    return list(found.unknown)
 
 
 def self_contained(code: str, header: str, top: str | None = None) -> list[str]:
@@ -93,7 +89,10 @@ def self_contained(code: str, header: str, top: str | None = None) -> list[str]:
     if bad_syntax:
         return [*reasons, f"does not parse: {bad_syntax[0]}"]
     if "includes another file" not in reasons:
-        reasons += [f"module {name} is not defined" for name in unknown_modules(code)]
+        try:
+            reasons += [f"module {name} is not defined" for name in unknown_modules(code)]
+        except TooMuch as error:
+            reasons.append(str(error))
     return reasons
 
 
@@ -116,6 +115,8 @@ def _icarus_log(code: str) -> str:
         (folder / "sample.sv").write_text(code, encoding="utf-8", errors="replace")
         library = ["-B", icarus.ivl_dir] if icarus.ivl_dir else []
         argv = [icarus.iverilog, *library, "-g2012", "-t", "null", "sample.sv"]
-        done = sandbox.run(argv, cwd=folder, readable=icarus.readable)
+        done = sandbox.run(argv, cwd=folder, readable=icarus.readable, limits=LIMITS)
     log = done.stderr.decode("utf-8", "replace")
-    return log if done.returncode == 0 or log else f"error: {done.reason}"
+    if done.returncode and not log:
+        raise TooMuch(f"{TOO_MUCH} ({done.reason})")
+    return log

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from itercli.verifiers import verilog_filter
+from itercli.papers.rtlcoder_score import parse
+from itercli.verifiers import slang, slang_guest, verilog_filter
 from itercli.verifiers.verilog_filter import self_contained, syntax_errors, unknown_modules
 
 HEADER = "module top_module (input a, output b);\n"
@@ -68,3 +69,42 @@ def test_references_are_self_contained(shared_data) -> None:  # type: ignore[no-
     for prompt in VerilogEval(path=Path(shared_data("verilogeval"))).prompts():
         reasons = self_contained(prompt.reference or "", prompt.meta["header"])
         assert reasons == [], (prompt.id, reasons)
+
+
+RUNAWAY = {
+    "arrays of instances": "module leaf(input x); endmodule\n"
+    + HEADER
+    + "leaf u[0:9999][0:9999](a); assign b = a; endmodule\n",
+    "a tree too deep for the stack": "module m; parameter P = a" + ".a()" * 24000 + "; endmodule\n" + GOOD,
+    "macros in macros": "`define A0 a\n"
+    + "".join(f"`define A{i + 1} `A{i} + `A{i}\n" for i in range(40))
+    + HEADER
+    + "assign b = `A40; endmodule\n",
+}
+
+
+@pytest.mark.parametrize("name", RUNAWAY)
+def test_what_runs_away_is_refused_and_ends_nothing_here(name: str) -> None:
+    pytest.importorskip("pyslang")
+    assert any("too much to check" in r for r in self_contained(RUNAWAY[name], HEADER))
+    assert parse(RUNAWAY[name])[0] in ("bad", "good")  # parsing alone may well succeed
+    assert self_contained(GOOD, HEADER) == []
+
+
+def test_untrusted_text_is_elaborated_in_the_sandbox_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyslang")
+
+    def here(code: str, *, elaborate: bool) -> dict[str, object]:
+        raise AssertionError("elaborated in this process" if elaborate else "parsed in this process")
+
+    monkeypatch.setattr(slang_guest, "look", here)
+    long = HEADER + "// " + "x" * slang.PARSED_HERE + "\nassign b = a; endmodule\n"
+    assert unknown_modules(HEADER + "foo f (a, b); endmodule") == ["foo"]
+    assert parse(long) == ("good", "")
+    assert "include" in parse(f'`include "x.v"\n{GOOD}')[1]
+    with pytest.raises(AssertionError, match="parsed in this process"):
+        parse(GOOD)
+
+
+def test_a_lone_surrogate_is_no_crash() -> None:
+    assert parse(GOOD + "// \ud800\n")[0] == "good"
