@@ -98,6 +98,10 @@ def show(part: Part) -> None:
     if part.options:
         console.print()
         console.print(_options(part.options, fields=part.kind == "record"))
+        if part.kind not in ("record", "tracker"):
+            console.print(
+                "A number may also be a list, its values by iteration; the last one goes on.", style="dim"
+            )
     if part.reads:
         console.print()
         console.print(Text(f"reads: {', '.join(part.reads)}"))

@@ -7,6 +7,9 @@ interpolation ``${...}`` may stand for any value.
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,6 +21,7 @@ from itercli.recipe.schema import SCOPES, RecipeConfig
 from itercli.training.base import TrainingSpec
 
 Json = dict[str, Any]
+REFERENCE = re.compile(r'"(#/\$defs/[^"]+)"')
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # `stop: "${...}"`, `n: 2${...}`, and `???` for what the user has to give.
 INTERPOLATION = {"type": "string", "pattern": r"\$\{.+\}|^\?\?\?$"}
@@ -36,7 +40,9 @@ def recipe_schema() -> Json:
     models: list[type[BaseModel]] = [RecipeConfig, TrainingSpec, *classes.values()]
     refs, found = models_json_schema([(m, "validation") for m in dict.fromkeys(models)])
     raw = found["$defs"]
-    defs = {name: _options(schema) for name, schema in raw.items()}
+    varying = _within(raw, [_name(refs[c, "validation"]) for (g, _), c in classes.items() if g != "tracker"])
+    varying.add(_name(refs[TrainingSpec, "validation"]))
+    defs = {name: _options(schema, name in varying) for name, schema in raw.items()}
     for (group, name), cls in classes.items():
         here: Json = defs[_name(refs[cls, "validation"])]
         for key in _prepared(cls):  # what it is made from is known to its validator alone
@@ -108,8 +114,35 @@ def _or(schema: Json) -> Json:
     return {**notes, "anyOf": [rest, INTERPOLATION]} if rest else notes
 
 
-def _options(schema: Json) -> Json:
-    """A model's schema as a part of a file: nothing required, interpolations everywhere."""
+def _within(defs: Json, names: Iterable[str]) -> set[str]:
+    """These definitions and those that they refer to."""
+    found: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += [ref.rpartition("/")[2] for ref in REFERENCE.findall(json.dumps(defs[name]))]
+    return found
+
+
+def _by_iteration(option: Json) -> Json:
+    """A number, or a list of its values by iteration."""
+    kinds = option.get("anyOf", [option])
+    if not all(kind.get("type") in ("number", "integer", "null") for kind in kinds):
+        return option
+    notes = {k: v for k, v in option.items() if k in ("description", "default")}
+    each = [{k: v for k, v in kind.items() if k not in notes} for kind in kinds]
+    items = each[0] if len(each) == 1 else {"anyOf": each}
+    return {**notes, "anyOf": [*each, {"type": "array", "items": items, "minItems": 1}]}
+
+
+def _options(schema: Json, varying: bool) -> Json:
+    """A model's schema as a part of a file: nothing required, interpolations everywhere.
+
+    Args:
+        varying: Whether numbers may be lists by iteration.
+    """
     if "properties" not in schema:
         return dict(schema)
     options = {}
@@ -118,7 +151,8 @@ def _options(schema: Json) -> Json:
         if group and {"additionalProperties": True, "type": "object"} in option.get("anyOf", ()):
             others = [o for o in option["anyOf"] if o.get("type") != "object"]
             option = {**option, "anyOf": [*others, {"$ref": f"#/$defs/{group}"}]}
-        options[key] = option if "const" in option else _or(_loosen(option))
+        loose = _loosen(option)
+        options[key] = option if "const" in option else _or(_by_iteration(loose) if varying else loose)
     return {**{k: v for k, v in schema.items() if k not in ("required", "title")}, "properties": options}
 
 

@@ -15,6 +15,7 @@ from itercli.models import ModelError, ModelNotHere, ModelSpec, ResolvedModel, r
 from itercli.models.files import code_files
 from itercli.recipe import sandboxing
 from itercli.recipe.errors import Problem, RecipeError, nearest
+from itercli.recipe.schedule import schedule_notes
 from itercli.recipe.schema import RESERVED, SCOPES, Recipe, RecipeConfig, Scope, parse_stage
 from itercli.recipe.seeds import digest, seed_for
 from itercli.resources import Resources, this_machine
@@ -88,7 +89,7 @@ class Plan:
     @property
     def notes(self) -> list[str]:
         """What was chosen automatically and why, and what stages say of their options."""
-        found = []
+        found = schedule_notes(self.recipe.schedules, self.recipe.config.iterations)
         for role, model in self.roots.items():
             if model.source == "absent":
                 path = self.recipe.config.roles[role].path
@@ -192,15 +193,8 @@ class _Planner:
         )
 
     def _add(self, scope: Scope, iteration: int, name: str) -> None:
-        stage = self.recipe.stages[scope][name]
-        node = Node(
-            node_id(scope, iteration, name),
-            scope,
-            iteration,
-            name,
-            stage,
-            self.recipe.raw_stages[scope][name],
-        )
+        raw, stage = self.recipe.stage_at(scope, name, iteration)
+        node = Node(node_id(scope, iteration, name), scope, iteration, name, stage, raw)
         for link in stage.links(name):
             # Several references may feed one slot; what two of them stand for comes once.
             feeding = node.inputs.setdefault(link.slot, [])

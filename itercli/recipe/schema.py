@@ -18,6 +18,7 @@ from itercli import registry
 from itercli.models import ModelSpec
 from itercli.recipe.errors import Problem, RecipeError, nearest, shorten
 from itercli.recipe.fields import NESTED, UNKNOWN, Trackers
+from itercli.recipe.schedule import at_iteration
 from itercli.sampling.base import SamplerSpec
 from itercli.stages.base import Stage
 from itercli.tune.spec import TuneSpec
@@ -102,6 +103,9 @@ class Recipe:
     Attributes:
         stages: For each scope the stages in order, children expanded before their parent.
         raw: The resolved mapping; a worker rebuilds a stage from it.
+        later: Stages of the loop whose options change by iteration: iteration from 2 -> name ->
+            (mapping, stage); in `stages` they are as in the first.
+        schedules: Dotted key of each list by iteration -> how many values it has.
     """
 
     config: RecipeConfig
@@ -110,6 +114,13 @@ class Recipe:
     raw: dict[str, Any]
     plugins: tuple[Path, ...] = ()
     locate: Locate = field(default=lambda key: "", compare=False)
+    later: dict[int, dict[str, tuple[dict[str, Any], Stage]]] = field(default_factory=dict)
+    schedules: dict[str, int] = field(default_factory=dict)
+
+    def stage_at(self, scope: Scope, name: str, iteration: int) -> tuple[dict[str, Any], Stage]:
+        """A stage's mapping and the stage as it is in an iteration."""
+        own = self.later.get(iteration, {}) if scope == "loop" else {}
+        return own.get(name) or (self.raw_stages[scope][name], self.stages[scope][name])
 
 
 def parse_stage(raw: dict[str, Any]) -> Stage:
@@ -168,6 +179,9 @@ def check(
 
     stages: dict[Scope, dict[str, Stage]] = {scope: {} for scope in SCOPES}
     raw_stages: dict[Scope, dict[str, dict[str, Any]]] = {scope: {} for scope in SCOPES}
+    iterations = config.iterations if config is not None else 1
+    later: dict[int, dict[str, tuple[dict[str, Any], Stage]]] = {n: {} for n in range(2, iterations + 1)}
+    schedules: dict[str, int] = {}
     for scope in SCOPES:
         entries = raw.get(scope) or {}
         if not isinstance(entries, dict):
@@ -177,9 +191,17 @@ def check(
                 problems.append(
                     Problem(scope, "not a stage name", shorten(stage_name), "letters, digits, _, -")
                 )
-            for child, mapping, stage in _expand(scope, str(stage_name), entry, raw, problems):
+            found: dict[str, int] = {}
+            first = {"before": 0, "loop": 1, "after": iterations}[scope]
+            for child, mapping, stage in _expand(scope, str(stage_name), entry, raw, problems, first, found):
                 stages[scope][child] = stage
                 raw_stages[scope][child] = mapping
+            for n in later if scope == "loop" and found else ():
+                wrong: list[Problem] = []
+                for child, mapping, stage in _expand(scope, str(stage_name), entry, raw, wrong, n, found):
+                    later[n][child] = (mapping, stage)
+                problems.extend(p for p in wrong if p not in problems)
+            schedules |= found
     if config is not None:
         problems.extend(_tracker_problems(config))
         problems.extend(_role_problems(config, stages))
@@ -196,7 +218,7 @@ def check(
         ]
         raise RecipeError(dict.fromkeys(located), name)
     assert config is not None
-    return Recipe(config, stages, raw_stages, raw, tuple(plugins), locate)
+    return Recipe(config, stages, raw_stages, raw, tuple(plugins), locate, later, schedules)
 
 
 def _config(raw: dict[str, Any], problems: list[Problem]) -> RecipeConfig | None:
@@ -220,9 +242,19 @@ def _config(raw: dict[str, Any], problems: list[Problem]) -> RecipeConfig | None
 
 
 def _expand(
-    scope: Scope, name: str, entry: Any, raw: dict[str, Any], problems: list[Problem]
+    scope: Scope,
+    name: str,
+    entry: Any,
+    raw: dict[str, Any],
+    problems: list[Problem],
+    iteration: int,
+    schedules: dict[str, int],
 ) -> Iterator[tuple[str, dict[str, Any], Stage]]:
-    """A stage with its children before it; recursive, as children may have children."""
+    """A stage as it is in an iteration, with its children before it; children may have children.
+
+    Args:
+        schedules: Gets the keys of options by iteration, and how many values each has.
+    """
     key = f"{scope}.{name}"
     if not isinstance(entry, dict):
         problems.append(Problem(key, "a stage is a mapping", shorten(entry), "{uses: STAGE, ...}"))
@@ -245,6 +277,11 @@ def _expand(
     for default in cls.DEFAULTS:
         if mapping.get(default) is None:
             mapping[default] = raw.get(default) or {}
+    counts: dict[str, int] = {}
+    mapping = at_iteration(cls, mapping, iteration, counts)
+    for option, n in counts.items():
+        own = entry.get(option.partition(".")[0]) is not None  # else it is the recipe's, for all stages
+        schedules[f"{scope}.{name.partition('.')[0]}.{option}" if own else option] = n
     try:
         stage = cls.model_validate(mapping)
     except ValidationError as error:
@@ -261,7 +298,7 @@ def _expand(
         problems.append(Problem(f"{key}.{k}", what, "", allowed, *close))
     for child, child_entry in stage.children(name).items():
         before = len(problems)
-        yield from _expand(scope, f"{name}.{child}", child_entry, raw, problems)
+        yield from _expand(scope, f"{name}.{child}", child_entry, raw, problems, iteration, schedules)
         # Options of a child come from its parent: point there.
         for i in range(before, len(problems)):
             p = problems[i]

@@ -42,11 +42,9 @@ class Train(Stage):
     reference: Literal["none", "initial", "previous"] = Field(
         "none", description="Frozen reference of preference losses."
     )
-    data_scope: Literal["current", "all"] = Field(
-        "current", description="Examples of this iteration, or of all iterations so far."
-    )
-    epochs: tuple[float, ...] = Field(
-        (), description="Epochs by iteration, the last for all further ones; empty: training.epochs."
+    data_scope: Literal["current", "last_two", "all"] = Field(
+        "current",
+        description="Examples of this iteration, of this and the one before, or of all iterations so far.",
     )
     on_empty: Literal["fail", "skip", "reuse"] = Field(
         "fail",
@@ -60,6 +58,8 @@ class Train(Stage):
             ref = f"all.{ref}"
         kind = KINDS.get(self.method.EXAMPLES, "examples")
         links = [Link("examples", ref, (kind,), "examples")]
+        if self.data_scope == "last_two":
+            links.insert(0, Link("examples", f"previous.{ref}", (kind,), "examples", optional=True))
         if self.on_empty == "reuse" and self.data_scope == "current" and "." not in self.examples:
             links.append(Link("fallback", f"previous.{self.examples}", (kind,), "examples", optional=True))
         return links
@@ -78,16 +78,12 @@ class Train(Stage):
     def key_params(self) -> dict[str, Any]:
         # Which artifacts and models these choices lead to is in the inputs' keys.
         params = super().key_params()
-        for field in ("examples", "role", "init_from", "data_scope", "epochs"):
+        for field in ("examples", "role", "init_from", "data_scope"):
             del params[field]
-        if self.epochs:
-            params["epochs"] = self.epochs
         return params
 
     def check(self) -> list[tuple[str, ...]]:
         problems = list(self.method.check(self.training))
-        if any(epochs <= 0 for epochs in self.epochs):
-            problems.append(("epochs", "an iteration would train for no epoch", "numbers above 0"))
         uses = self.method.USES_REFERENCE
         if uses and self.reference == "none":
             problems.append(
@@ -95,12 +91,12 @@ class Train(Stage):
             )
         if not uses and self.reference != "none":
             problems.append(("reference", f"method {self.method.NAME!r} uses no reference model", "none"))
-        fixed = next((p for p in ("previous.", "before.") if self.examples.startswith(p)), None)
-        if self.data_scope == "all" and fixed:
-            problems.append(
-                ("examples", f"`data_scope: all` and `{fixed}` exclude each other", "data_scope: current")
-            )
-        if self.on_empty == "reuse" and (self.data_scope == "all" or "." in self.examples):
+        excluding = ("previous.", "before.", *(("all.",) if self.data_scope == "last_two" else ()))
+        fixed = next((p for p in excluding if self.examples.startswith(p)), None)
+        if self.data_scope != "current" and fixed:
+            what = f"`data_scope: {self.data_scope}` and `{fixed}` exclude each other"
+            problems.append(("examples", what, "data_scope: current"))
+        if self.on_empty == "reuse" and (self.data_scope != "current" or "." in self.examples):
             problems.append(
                 (
                     "on_empty",
@@ -109,13 +105,6 @@ class Train(Stage):
                 )
             )
         return problems
-
-    def _training(self, iteration: int) -> TrainingSpec:
-        """Optimisation in an iteration."""
-        if not self.epochs:
-            return self.training
-        epochs = self.epochs[min(max(iteration, 1), len(self.epochs)) - 1]
-        return self.training.model_copy(update={"epochs": epochs})
 
     def run(self, ctx: StageContext) -> None:
         record = self.method.EXAMPLES
@@ -148,7 +137,7 @@ class Train(Stage):
             examples=examples,
             start=start,
             reference=ctx.models.get("reference"),
-            training=self._training(ctx.iteration),
+            training=self.training,
             seed=ctx.seed,
             work=ctx.work,
             out=out,

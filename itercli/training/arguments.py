@@ -64,6 +64,8 @@ def training_arguments(
         per_device_train_batch_size=1,
         gradient_accumulation_steps=1,
         learning_rate=spec.lr,
+        # AdamW's kind (fused or not) is the Trainer's choice.
+        **({} if spec.optimizer == "adamw" else {"optim": spec.optimizer}),
         # The Trainer's plain "constant" takes no notice of warm-up.
         lr_scheduler_type="constant_with_warmup" if spec.schedule == "constant" else spec.schedule,
         warmup_steps=int(spec.warmup_ratio * steps),

@@ -46,7 +46,11 @@ class TrainingSpec(Component):
 
     tuning: Literal["full", "lora"] = Field("lora", description="All weights, or an adapter on them.")
     lora: LoraSpec = Field(LoraSpec(), description="Shape of the adapter.")
-    lr: float = Field(1e-5, gt=0, description="Highest learning rate (AdamW).")
+    optimizer: Literal["adamw", "rmsprop", "adafactor", "adagrad", "sgd"] = Field(
+        "adamw",
+        description="adamw: moments decayed apart from the weights; rmsprop: SPIN's; as transformers' `optim`.",
+    )
+    lr: float = Field(1e-5, gt=0, description="Highest learning rate.")
     epochs: float = Field(1.0, gt=0, description="Passes over the examples of an iteration.")
     max_steps: int | None = Field(None, ge=1, description="Optimizer steps; overrides epochs.")
     batch_size: int = Field(16, ge=1, description="Examples (prompts) per optimizer step.")
@@ -71,6 +75,12 @@ class TrainingSpec(Component):
     threads: int = how(default=1, ge=1, description="CPU threads; 2 on a busy machine can be slower than 1.")
     checkpoint_seconds: float = how(default=30.0, gt=0, description="Save a checkpoint about this often.")
     checkpoint_steps: int | None = how(default=None, ge=1, description="Also save every so many steps.")
+
+    def key_params(self) -> dict[str, Any]:
+        params = super().key_params()
+        if self.optimizer == "adamw":  # keys of when there was no other
+            del params["optimizer"]
+        return params
 
 
 @dataclass(slots=True)

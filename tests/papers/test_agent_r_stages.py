@@ -160,7 +160,7 @@ def test_without_a_judge_no_model_is_needed(bench: Bench, tmp_path: Path) -> Non
 
 
 def judged(*trees: Tree, by: str = "tree", alpha: float = 0.5) -> list[Tree]:
-    return run(judge(judge=by, role=None, alpha=(alpha,)), of=trees).rows
+    return run(judge(judge=by, role=None, alpha=alpha), of=trees).rows
 
 
 def origins(rows: list[Dialogue]) -> dict[str, int]:

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from pydantic import ValidationError
+from transformers import Trainer
 
 from itercli.training.arguments import training_arguments
 from itercli.training.base import Interrupted, LoraSpec, TrainingError, TrainingSpec
@@ -61,6 +62,15 @@ def step_gradient(tmp_path, examples, objective, method, *, micro, split=False, 
     )
     loss = trainer.training_step(model, groups)
     return loss.item(), trainer._step_metrics, {n: p.grad for n, p in model.named_parameters()}
+
+
+def test_optimizer_is_the_trainer_s_of_that_name(tmp_path) -> None:
+    made = {}
+    for name in ("adamw", "rmsprop", "adafactor", "adagrad", "sgd"):
+        spec = TrainingSpec(optimizer=name)
+        arguments = training_arguments(spec, steps=1, seed=0, folder=tmp_path)
+        made[name] = type(Trainer(tiny_llama(), arguments).create_optimizer()).__name__.lower()
+    assert made == {name: name for name in made}
 
 
 def assert_same_gradient(one, other, rtol, atol):

@@ -75,7 +75,7 @@ class Judge(PairRule, JobStage):
 
     def run(self, ctx: StageContext) -> None:
         trees = {f"{t.prompt_id}#{t.index}": t for a in ctx.inputs["of"] for t in a.rows(Tree)}
-        alpha = self.threshold(ctx.iteration)
+        alpha = self.alpha
         counts: Counter[str] = Counter(trees=len(trees))
         rows: dict[str, Tree] = {}
         chosen: dict[str, list[Pair]] = {}

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from itercli.recipe.seeds import seed_for
 from itercli.records import Tree, Turn
@@ -60,11 +60,7 @@ class PairRule(BaseModel):
     where the bad path begins.
     """
 
-    alpha: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        (0.5, 0.7, 1.0),
-        min_length=1,
-        description="A good path scores more than this, by iteration (the last goes on); at 1.0: reaches it.",
-    )
+    alpha: float = Field(0.5, ge=0, le=1, description="A good path scores more than this; at 1: reaches it.")
     beta: float = Field(
         0.2, ge=0, lt=1, description="A good path scores more than the bad one by more than this."
     )
@@ -75,9 +71,11 @@ class PairRule(BaseModel):
         "search at temperature 1 comes to many good ends by detours, which are better not learnt.",
     )
 
-    def threshold(self, iteration: int) -> float:
-        """Alpha of an iteration (from 1)."""
-        return self.alpha[min(max(iteration, 1), len(self.alpha)) - 1]
+    @field_validator("alpha", mode="before")
+    @classmethod
+    def _one(cls, given: Any) -> Any:
+        """The number, also of a list that holds it alone."""
+        return given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
 
     def pairs(
         self, tree: Tree, alpha: float, seed: int, same: Callable[[Pair], Hashable] | None = None
