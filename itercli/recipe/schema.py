@@ -279,9 +279,9 @@ def _expand(
             mapping[default] = raw.get(default) or {}
     counts: dict[str, int] = {}
     mapping = at_iteration(cls, mapping, iteration, counts)
-    for option, n in counts.items():
+    for option, values in counts.items():
         own = entry.get(option.partition(".")[0]) is not None  # else it is the recipe's, for all stages
-        schedules[f"{scope}.{name.partition('.')[0]}.{option}" if own else option] = n
+        schedules[f"{scope}.{name.partition('.')[0]}.{option}" if own else option] = values
     try:
         stage = cls.model_validate(mapping)
     except ValidationError as error:

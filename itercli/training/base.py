@@ -48,7 +48,7 @@ class TrainingSpec(Component):
     lora: LoraSpec = Field(LoraSpec(), description="Shape of the adapter.")
     optimizer: Literal["adamw", "rmsprop", "adafactor", "adagrad", "sgd"] = Field(
         "adamw",
-        description="adamw: moments decayed apart from the weights; rmsprop: SPIN's; as transformers' `optim`.",
+        description="rmsprop is SPIN's; as the `optim` of transformers' Trainer.",
     )
     lr: float = Field(1e-5, gt=0, description="Highest learning rate.")
     epochs: float = Field(1.0, gt=0, description="Passes over the examples of an iteration.")
