@@ -54,6 +54,44 @@ def curve(metric: str, values: Mapping[str, Mapping[str, Any]]) -> str:
     return svg({"data": {"values": data}, "encoding": shared, "layer": [spread, line, points]})
 
 
+def steps(values: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """A metric of training by optimizer step, a line for each run, with a gap between iterations.
+
+    Args:
+        values: Run -> points ``[iteration, step over all iterations, value]``.
+    """
+    data = [
+        {"run": n, "iteration": i, "x": x, "y": y}
+        for n, points in enumerate(values.values())
+        for i, x, y in points
+    ]
+    first: dict[float, float] = {}
+    for point in data:
+        first[point["iteration"]] = min(point["x"], first.get(point["iteration"], point["x"]))
+    begins = sorted(first.values())
+    axis = {"tickCount": 6, "format": "d", "tickMinStep": 1}
+    encoding = {
+        "x": {"field": "x", "type": "quantitative", "title": None, "scale": {"zero": False, "nice": False},
+              "axis": axis},
+        "y": {"field": "y", "type": "quantitative", "title": None, "scale": {"zero": False},
+              "axis": {"tickCount": 5, "format": "~g"}},
+    }  # fmt: skip
+    line = {
+        "mark": {"type": "line", "strokeWidth": 1.5, "aria": False, "point": len(data) < 2 * len(values)},
+        "encoding": {
+            **encoding,
+            "color": _color("run", list(range(len(values))), SERIES),
+            "detail": {"field": "iteration"},
+        },
+    }
+    bounds = {
+        "data": {"values": [{"x": x} for x in begins[1:]]},
+        "mark": {"type": "rule", "strokeDash": [3, 3], "color": LINES, "aria": False},
+        "encoding": {"x": {"field": "x", "type": "quantitative"}},
+    }
+    return svg({"data": {"values": data}, "layer": [bounds, line] if len(begins) > 1 else [line]})
+
+
 def distribution(found: Row) -> str:
     """Histograms of an entry of `itercli.web.flow.distributions`, up to five iterations of it."""
     edges, series = found["edges"], _some(found["iterations"], len(SHADES))

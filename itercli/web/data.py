@@ -20,10 +20,12 @@ from itercli.report.details import config_of, details
 from itercli.report.runs import state_of
 from itercli.report.stages import StageView, stage_views
 from itercli.web.browser import Surveys, per_stage, samples, shown_stages, survey_stages
+from itercli.web.compared import labels, paired_rows
 from itercli.web.environment import environment
 from itercli.web.flow import costs, distributions, yields
 from itercli.web.survey import Survey
 from itercli.web.texts import Texts, tidy
+from itercli.web.training import training_curves
 
 SCHEMA = "itercli.page/1"
 Row = dict[str, Any]
@@ -38,8 +40,9 @@ def page_data(runs: Sequence[Run], count: int | None = None, known: Surveys | No
 
     Returns:
         ``schema``, ``made`` (time), ``itercli`` (version); ``runs``: `run_data` of each;
-        ``config``: options in which they differ; ``samples``: ``per_stage``, ``stages``,
-        ``rows`` and ``texts``, see `itercli.web.browser.samples` and `Texts.table`.
+        ``config``: options in which they differ; ``paired``: see `paired_rows`; ``samples``:
+        ``per_stage``, ``stages``, ``rows`` and ``texts``, see `itercli.web.browser.samples` and
+        `Texts.table`.
     """
     views = [stage_views(run, alive=state_of(run, run.info) == "running") for run in runs]
     if count is None:
@@ -55,6 +58,9 @@ def page_data(runs: Sequence[Run], count: int | None = None, known: Surveys | No
         rows += [{**row, "stage": row["stage"] + len(stages)} for row in found[1]]
         stages += found[0]
     configs = {run.name: config_of(run) for run in runs}
+    config = differences(configs) if len(configs) > 1 else []
+    for run, label in zip(content, labels([run.name for run in runs], config), strict=True):
+        run["label"] = label
     return {
         **tidy(
             {
@@ -62,7 +68,8 @@ def page_data(runs: Sequence[Run], count: int | None = None, known: Surveys | No
                 "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "itercli": __version__,
                 "runs": content,
-                "config": differences(configs) if len(configs) > 1 else [],
+                "config": config,
+                "paired": paired_rows(runs) if len(configs) > 1 else [],
             }
         ),
         "samples": {
@@ -83,6 +90,7 @@ def run_data(run: Run, views: list[StageView], surveys: dict[str, Survey]) -> Ro
         **details(run),
         "yields": yields(views, surveys),
         "distributions": distributions(views, surveys),
+        "training": training_curves(views),
         "costs": costs(views),
         "cost": cost(views),
         "environment": environment(run, views),

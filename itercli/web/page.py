@@ -20,9 +20,10 @@ from itercli import __version__
 from itercli.errors import IterError
 from itercli.report.numbers import interval, missing, number
 from itercli.report.text import spent
-from itercli.web.charts import curve, distribution, iteration, stacked
+from itercli.web.charts import curve, distribution, iteration, stacked, steps
 from itercli.web.metrics import OPEN, group_tables, headline, metric_groups
 from itercli.web.picture import picture
+from itercli.web.training import training_groups
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -57,6 +58,7 @@ def render(data: Row, live: Live | None = None) -> str:
         data=data,
         title=", ".join(run["run"]["name"] for run in data["runs"]),
         metrics=metric_groups(data),
+        training=training_groups(data),
         samples=embed(data["samples"]),
     )
 
@@ -133,6 +135,7 @@ def environment() -> Environment:
     }
     made.globals |= {
         "curve": _markup(curve), "distribution": _markup(distribution), "stacked": _markup(stacked),
+        "steps": _markup(steps),
         "picture": picture, "iteration": iteration, "headline": headline, "OPEN": OPEN,
         "group_tables": group_tables,
     }  # fmt: skip

@@ -113,3 +113,6 @@ def test_a_phone_does_not_scroll_sideways(browser: Any, project: Project, serve:
         browser.get(address + path)
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 380, path
         assert browser.execute_script("return window.pwned") is None
+    browser.get(address)
+    edge = "return document.querySelector('.runs td.head').getBoundingClientRect().right"
+    assert browser.execute_script(edge) <= 380  # the headline is seen without scrolling the table
