@@ -59,8 +59,8 @@ def page_data(runs: Sequence[Run], count: int | None = None, known: Surveys | No
         stages += found[0]
     configs = {run.name: config_of(run) for run in runs}
     config = differences(configs) if len(configs) > 1 else []
-    for run, label in zip(content, labels([run.name for run in runs], config), strict=True):
-        run["label"] = label
+    for one, label in zip(content, labels([run.name for run in runs], config), strict=True):
+        one["label"] = label
     return {
         **tidy(
             {
