@@ -348,6 +348,7 @@ class ModelRef(Record):
         version: Role and version, for example "policy@0" for the start model.
         digest: Hash that identifies these weights; two refs with one digest are one model.
         trust_remote_code: Whether Python files that come with the model may be run.
+        template_date: ISO date that its chat template prints, if it asks for one; None is the default one.
     """
 
     base: str
@@ -355,6 +356,7 @@ class ModelRef(Record):
     version: str
     digest: str
     trust_remote_code: bool = False
+    template_date: str | None = None
 
     @property
     def served(self) -> str | None:

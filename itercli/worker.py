@@ -202,9 +202,10 @@ def _model(store: Store, use: dict[str, Any]) -> ModelRef:
             version=use["version"],
             digest=use["digest"],
             trust_remote_code=use["trust_remote_code"],
+            template_date=use["template_date"],
         )
     ref = model_ref(store.entry(use["node"]["kind"], use["node"]["key"]), use["version"], use["path"])
-    changes = {"trust_remote_code": use["trust_remote_code"]}
+    changes = {name: use[name] for name in ("trust_remote_code", "template_date")}
     # Where there was nothing to train on it is still the start model, adapter and all.
     if ref.digest == use["digest"]:
         changes["adapter"] = use["adapter"]

@@ -141,6 +141,7 @@ def _info(plan: Plan, run: Run, overrides: list[str]) -> dict[str, Any]:
                 "digest": m.digest,
                 "source": m.source,
                 "trust_remote_code": m.trust_remote_code,
+                "template_date": m.template_date,
             }
             for role, m in plan.roots.items()
         },

@@ -254,6 +254,7 @@ class Runner:
                         "adapter": str(self.plan.roots[use.role].adapter or "") or None,
                         "digest": self.plan.roots[use.role].digest,
                         "trust_remote_code": self.plan.roots[use.role].trust_remote_code,
+                        "template_date": self.plan.roots[use.role].template_date,
                     }
                     for slot, use in node.models.items()
                 },

@@ -90,7 +90,8 @@ def _spec(version: Version) -> str:
     found = {"path": version.ref.base, "adapter": version.ref.adapter}
     role = (version.config.get("roles") or {}).get(version.role) or {}
     if version.on_start:  # by its own name: a hub model is known by its commit
-        found |= {k: role[k] for k in ("path", "revision", "trust_remote_code") if role.get(k)}
+        found |= {k: role[k] for k in ("path", "revision") if role.get(k)}
+    found |= {k: role[k] for k in ("trust_remote_code", "template_date") if role.get(k)}
     inside = ", ".join(f"{k}: {_text(v)}" for k, v in found.items() if v is not None)
     return f"{{{inside}}}"
 

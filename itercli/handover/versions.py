@@ -155,6 +155,7 @@ def _ref(run: Run, made: dict[str, Any]) -> ModelRef:
             version=made["version"],
             digest=start["digest"],
             trust_remote_code=start.get("trust_remote_code", False),
+            template_date=start.get("template_date"),
         )
     entry = run.entry(made["made_by"])
     try:
@@ -164,7 +165,8 @@ def _ref(run: Run, made: dict[str, Any]) -> ModelRef:
         raise HandoverError(f"{made['version']} of {run.name} is not finished: {error}") from None
     if ref.digest == start["digest"]:  # nothing to train on: still the start model, adapter and all
         ref = ref.model_copy(update={"adapter": start.get("adapter")})
-    ref = ref.model_copy(update={"trust_remote_code": start.get("trust_remote_code", False)})
+    told = {name: start[name] for name in ("trust_remote_code", "template_date") if name in start}
+    ref = ref.model_copy(update=told)
     missing = [p for p in (ref.base, ref.adapter) if p and not Path(p).is_dir()]
     if missing:
         raise HandoverError(

@@ -19,6 +19,7 @@ import torch
 from itercli.models.files import copy_code, copy_tokenizer
 from itercli.models.inspection import check_vocabulary, generation_ids
 from itercli.models.spec import ModelError
+from itercli.models.template_date import fix_date
 from itercli.records import ModelRef
 
 
@@ -32,6 +33,7 @@ def load_tokenizer(ref: ModelRef) -> Any:
 
     with _explained(ref, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(ref.base, **_how(ref))
+    fix_date(tokenizer, ref.template_date)
     check_vocabulary(Path(ref.base), max(tokenizer.get_vocab().values(), default=-1) + 1)
     return tokenizer
 

@@ -13,6 +13,7 @@ from itercli.models.digest import adapter_digest, folder_digest
 from itercli.models.inspection import foreign_code
 from itercli.models.known import KnownModel, find_known, is_model_folder, known
 from itercli.models.spec import ModelError, ModelNotFound, ModelNotHere, ModelSpec, ResolvedModel
+from itercli.models.template_date import asks_for_date
 from itercli.records import SERVED
 
 ADAPTER = "adapter_config.json"
@@ -82,7 +83,7 @@ def _resolve_base(spec: ModelSpec, download: bool) -> ResolvedModel:
         if snapshot is None and download:
             snapshot = hub.download(spec.path, spec.revision)
         if snapshot is not None:
-            return _trusted(_from_snapshot(snapshot), spec)
+            return _as_told(_from_snapshot(snapshot), spec)
     raise _not_found(spec)
 
 
@@ -120,7 +121,7 @@ def pull(name: str, revision: str | None = None, say: Callable[[str], None] = _s
 def _from_folder(folder: Path, spec: ModelSpec, source: str) -> ResolvedModel:
     digest = folder_digest(folder, code=spec.trust_remote_code)
     found = {"path": folder.resolve(), "digest": digest, "source": source}
-    return _trusted(ResolvedModel.model_validate(found), spec)
+    return _as_told(ResolvedModel.model_validate(found), spec)
 
 
 def _from_snapshot(snapshot: hub.HubSnapshot) -> ResolvedModel:
@@ -128,19 +129,22 @@ def _from_snapshot(snapshot: hub.HubSnapshot) -> ResolvedModel:
     return ResolvedModel(path=snapshot.path, digest=digest, source="hub")
 
 
-def _trusted(model: ResolvedModel, spec: ModelSpec) -> ResolvedModel:
-    """The model with leave to run its code, if the recipe gives it.
+def _as_told(model: ResolvedModel, spec: ModelSpec) -> ResolvedModel:
+    """The model with what the recipe says of its code and its template's date, where it has them.
 
     Raises:
         ModelError: The code is in another repository, whose content the digest doesn't cover.
     """
+    folder = model.path
+    assert folder is not None
+    if asks_for_date(folder):
+        model = model.model_copy(update={"template_date": spec.template_date})
     if not spec.trust_remote_code:
         return model
-    assert model.path is not None
-    foreign = foreign_code(model.path)
+    foreign = foreign_code(folder)
     if foreign is not None:
         raise ModelError(
-            f"{model.path}: its auto_map takes {foreign!r} from another repository, whose code may change "
+            f"{folder}: its auto_map takes {foreign!r} from another repository, whose code may change "
             f"under the same digest; copy its Python files here and write {foreign.partition('--')[2]!r}"
         )
     return model.model_copy(update={"trust_remote_code": True})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from itercli.errors import IterError
+from itercli.models.template_date import DEFAULT
 
 
 class ModelSpec(BaseModel):
@@ -22,6 +24,8 @@ class ModelSpec(BaseModel):
         revision: Branch, tag or commit of a hub id; "main" if not given.
         trust_remote_code: Run the Python files that come with the model. They become part
             of the digest then.
+        template_date: Date (YYYY-MM-DD) for chat templates that print today's, so that prompts are the
+            same on every day. Others take no notice of it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +35,15 @@ class ModelSpec(BaseModel):
     served: str | None = Field(None, min_length=1)
     revision: str | None = None
     trust_remote_code: bool = False
+    template_date: str = DEFAULT
+
+    @field_validator("template_date")
+    @classmethod
+    def _date(cls, value: str) -> str:
+        try:
+            return date.fromisoformat(value).isoformat()
+        except ValueError:
+            raise ValueError(f"a date as YYYY-MM-DD, for example {DEFAULT}") from None
 
     @model_validator(mode="after")
     def _one_place(self) -> ModelSpec:
@@ -54,6 +67,7 @@ class ResolvedModel(BaseModel):
             where there is one.
         source: "shipped", "pulled", "folder", "hub", "served", or "absent": not fetched yet.
         trust_remote_code: Whether its own Python files may be run.
+        template_date: ISO date that its chat template prints; None if it prints none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +77,7 @@ class ResolvedModel(BaseModel):
     digest: str
     source: Literal["shipped", "pulled", "folder", "hub", "served", "absent"]
     trust_remote_code: bool = False
+    template_date: str | None = None
 
 
 class ModelError(IterError):

@@ -100,6 +100,11 @@ class Plan:
                     f"{role}: trust_remote_code: Python files of {model.path} are run, without a sandbox: "
                     + (", ".join(names) or "there are none")
                 )
+            if model.template_date:
+                found.append(
+                    f"{role}: its chat template prints a date, which is always {model.template_date} "
+                    "(template_date beside the model's path)"
+                )
         for node in self.nodes.values():
             sampler = getattr(node.stage, "sampler", None)
             reason = getattr(sampler, "reason", None)
@@ -344,6 +349,8 @@ class _Planner:
         for slot, use in node.models.items():
             source = self.nodes[use.node].key if use.node else self.roots[use.role].digest
             models[slot] = {"model": source, "version": use.label}
+            if dated := self.roots[use.role].template_date:
+                models[slot]["template_date"] = dated
         node.ingredients = {
             "stage": stage.NAME,
             "options": stage.key_params(),

@@ -14,11 +14,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from itercli.engine.retry import pause, retry_after
+from itercli.models.template_date import asks_for_date, date_string
 from itercli.records import ModelRef
 from itercli.sampling.base import Request, Sampled, SamplerError
 from itercli.sampling.policies import by_version, distinct, policy_of
@@ -90,6 +92,8 @@ class OpenAISampler:
         # Options that this server doesn't know; they are off, and no longer sent.
         self._unsent: set[str] = set()
         self._adapters: dict[str, str] = {}
+        # Dates for the templates of models that ask for one, by the server's name of the model.
+        self._dates: dict[str, str] = {}
 
     def load(self, model: ModelRef, *others: ModelRef) -> dict[str, Any]:
         self._served = {}
@@ -107,6 +111,8 @@ class OpenAISampler:
                     f"it serves {', '.join(listed)}"
                 )
             served[digest] = name
+            if ref.base and asks_for_date(Path(ref.base)):
+                self._dates[name] = date_string(ref.template_date)
             seconds = round(time.perf_counter() - started, 3)
             # The server's weights can't be read: only its list of names is checked.
             probe = {"listed": name in listed}
@@ -289,6 +295,8 @@ class OpenAISampler:
             schema = {"name": _schema_name(params.json_schema), "schema": params.json_schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if spec.endpoint == "chat":
+            if body["model"] in self._dates:  # the server renders the template, and has a clock
+                body["chat_template_kwargs"] = {"date_string": self._dates[body["model"]]}
             body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
             if request.continue_final:
                 body.update(add_generation_prompt=False, continue_final_message=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from itercli.models.known import TINY_RTL
 from itercli.recipe.compose import compose_recipe
 from itercli.recipe.errors import RecipeError
 from itercli.recipe.plan import Plan, build_plan
@@ -394,3 +396,35 @@ def test_stage_that_ends_the_loop_must_run_in_every_iteration(project: Project) 
         project, loop__evaluate={**raw, "once": True}, stop={"stage": "evaluate", "metric": "pass@1"}
     )
     assert "first iteration only" in found["stop"]
+
+
+def test_a_dated_template_has_its_date_in_the_keys_that_use_it_and_the_plan_says_so(
+    project: Project, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(TINY_RTL, tmp_path / "own"))
+    role = {"path": str(folder)}
+    other = role | {"template_date": "2025-01-31"}
+    assert [n.key for n in toy(project, roles__policy=role).nodes.values()] == [
+        n.key for n in toy(project, roles__policy=other).nodes.values()
+    ]
+    with (folder / "chat_template.jinja").open("a") as file:
+        file.write("{{ strftime_now('%d %b %Y') }}")
+    plans = [toy(project, roles__policy=r) for r in (role, other)]
+    for node in ("iteration-01/sample", "iteration-02/train"):
+        assert plans[0].nodes[node].key != plans[1].nodes[node].key
+    assert plans[0].nodes["before/tasks"].key == plans[1].nodes["before/tasks"].key
+    assert any("always 2025-01-31" in note for note in plans[1].notes)
+
+
+def test_code_of_a_model_that_will_be_run_is_named_and_planning_runs_none(
+    project: Project, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(TINY_RTL, tmp_path / "own"))
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    role = {"path": str(folder), "trust_remote_code": True}
+    trusted = toy(project, roles__policy=role)
+    assert any("mine.py" in note and "without a sandbox" in note for note in trusted.notes)
+    assert not any("mine.py" in note for note in toy(project, roles__policy={"path": str(folder)}).notes)
+    (folder / "mine.py").write_text("pass")
+    assert toy(project, roles__policy=role).name != trusted.name, "the code is in the key"
+    assert not (tmp_path / "ran").exists()

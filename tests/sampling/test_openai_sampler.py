@@ -197,6 +197,16 @@ def test_penalty_and_schema_are_sent(server, sampler):
     }
 
 
+def test_a_server_is_told_the_date_of_a_template_that_asks_for_one(server, sampler, tmp_path):
+    ours = sampler(load=False)
+    for template, sent in (("{{ messages }}", None), ("{{ strftime_now('%d') }}", "31 Jan 2025")):
+        (tmp_path / "chat_template.jinja").write_text(template)
+        ref = ModelRef(base=str(tmp_path), version="policy@0", digest=template, template_date="2025-01-31")
+        ours.load(ref)
+        list(ours.generate([ask("a")], never))
+        assert server.bodies[-1].get("chat_template_kwargs") == (sent and {"date_string": sent})
+
+
 # As OpenAI, Groq and servers built on pydantic word it; {} is the field.
 UNKNOWN = [
     (400, "Unrecognized request argument supplied: {}"),
