@@ -6,20 +6,19 @@ today's servers do count, so theirs are 300 ahead behind it (WooooDyy/AgentGym, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from itercli.data.base import Source, hash_files
+from itercli.data.published import expanded
 from itercli.data.scienceworld import TABLE, Item, items
 from itercli.environments.agentgym import default_label
 from itercli.environments.agentgym_protocol import Kind
 from itercli.records import Message, Prompt
 from itercli.registry import register
 
-RANGE = re.compile(r"(\d+)-(\d+)")
 UNPUBLISHED = "measure-melting-point-unknown-substance"  # 2-3
 WORDS = {"textcraft": "Craft the item", "webshop": "Buy the product"}
 
@@ -30,7 +29,8 @@ class AgentGymTasks(Source):
 
     Attributes:
         kind: What the server plays.
-        ids: Numbers of tasks and ranges of them, both ends included: [3, 17, 40-59].
+        ids: Numbers of tasks and ranges of them, both ends included: [3, 17, 40-59]. `agent_r_train` and
+            `agent_r_test` are those that Agent-R published, `agent_r_train:0-299` the first 300 of them.
         label: That of the environment, if it has one.
         server_tasks: How many tasks a ScienceWorld server counts.
     """
@@ -44,14 +44,9 @@ class AgentGymTasks(Source):
 
     @field_validator("ids", mode="before")
     @classmethod
-    def _expanded(cls, given: Any) -> list[Any]:
-        numbers: list[Any] = []
-        for entry in given if isinstance(given, list | tuple) else [given]:
-            ends = RANGE.fullmatch(entry) if isinstance(entry, str) else None
-            if ends and int(ends[1]) > int(ends[2]):
-                raise ValueError(f"the range {entry} is empty; write it as {ends[2]}-{ends[1]}")
-            numbers += range(int(ends[1]), int(ends[2]) + 1) if ends else [entry]
-        return numbers
+    def _expanded(cls, given: Any, info: ValidationInfo) -> list[Any]:
+        kind = info.data.get("kind")
+        return expanded(kind, given) if kind else [0]  # a wrong kind is reported by itself
 
     @model_validator(mode="after")
     def _possible(self) -> AgentGymTasks:

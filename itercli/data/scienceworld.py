@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from itercli.data.base import Source, hash_files
+from itercli.data.published import expanded
 from itercli.recipe.errors import nearest
 from itercli.records import Message, Prompt
 from itercli.registry import register
@@ -83,6 +84,7 @@ class ScienceWorldTasks(Source):
         per_task: Variations to give of each task, None for all.
         shuffle: Seed of the order; None is by task, then variation.
         ids: AgentGym's ids, in the order wanted; they choose by themselves, without the options above.
+            `agent_r_test` are the 200 that Agent-R tests on.
         offset: Items to skip, of those chosen.
         limit: Items to give, None for all.
     """
@@ -107,6 +109,11 @@ class ScienceWorldTasks(Source):
             if name not in names:
                 raise ValueError(f"no task {name!r}; did you mean {nearest(name, names) or 'boil'!r}?")
         return value
+
+    @field_validator("ids", mode="before")
+    @classmethod
+    def _expanded(cls, given: Any) -> list[Any]:
+        return expanded("sciworld", given)
 
     @field_validator("ids")
     @classmethod

@@ -3,8 +3,8 @@
 Source: Agent-R (arXiv 2501.11425) and its released code. A state's visits and value grow only
 when an episode that leads through it ends: its score is added, undiscounted, to every state from
 the end up to the root. A state is *closed* when nothing below it is left to explore: it is
-terminal, or all its children are closed. Closing goes up at once, where the released code notices
-it one level per simulation and spends that simulation on it.
+terminal, or all its children are closed. Closing goes up at once, as far as it holds; the released
+code does so while it backs up an end's score.
 """
 
 from __future__ import annotations

@@ -72,11 +72,15 @@ def test_bad_paths_are_judged_until_a_step_is_bad_and_shared_steps_once(bench: B
     ]
     assert len(sampler.asked) == 6
     assert rows[0].nodes[4].turn.info["judgement"]["reason"] == "None such."  # type: ignore[union-attr]
-    assert [len(tree.meta["pairs"]) for tree in rows] == [2, 2, 0]
+    assert [len(tree.meta["pairs"]) for tree in rows] == [
+        1,
+        2,
+        0,
+    ]  # two bad paths of the first end at one step
     counts = {
         name: bench.counts[name] for name in ("pairs", "trees_without_pairs", "verdict_bad", "verdict_good")
     }
-    assert counts == {"pairs": 4, "trees_without_pairs": 1, "verdict_bad": 2, "verdict_good": 4}
+    assert counts == {"pairs": 3, "trees_without_pairs": 1, "verdict_bad": 2, "verdict_good": 4}
 
 
 @pytest.mark.parametrize("at", [1, 3, 6])
@@ -111,16 +115,15 @@ def test_trees_of_all_iterations_are_refused() -> None:
     assert judge(of="all.search").check()[0][0] == "of"
 
 
-@pytest.mark.parametrize(("by", "pairs", "dropped"), [("tree", 2, 0), ("actor", 2, 1)])
-def test_equal_splices_are_one(bench: Bench, by: str, pairs: int, dropped: int) -> None:
-    # Two bad paths of three go wrong at "2 x". The search knows before pairs are drawn, the actor does not.
-    tree = tree_of("201", "2 0 1", "2 x x", "2 x 1", "1 x")
-    rule = judge(judge=by, max_pairs=None if by == "actor" else 2)
-    rows = bench.stage(rule, Slots(answer=strict), Tree, of=[tree])
-    assert len(rows[0].meta["pairs"]) == (3 if by == "actor" else pairs)
+@pytest.mark.parametrize("by", ["tree", "actor"])
+def test_equal_splices_are_one_before_the_cap(bench: Bench, by: str) -> None:
+    tree = tree_of("201", "2 0 1", "2 x x", "2 x 1", "1 x")  # two bad paths of three go wrong at "2 x"
+    rows = bench.stage(judge(judge=by, max_pairs=2), Slots(answer=strict), Tree, of=[tree])
+    assert len(rows[0].meta["pairs"]) == 2
+    assert bench.counts["dropped_same"] == 1
     made = run(Revise(of="judge"), of=rows, prompts=[])
-    assert origins(made.rows)["revision"] == pairs
-    assert made.counts.get("dropped_duplicate", 0) == dropped
+    assert origins(made.rows)["revision"] == 2
+    assert made.counts.get("dropped_duplicate", 0) == 0
 
 
 def test_to_wait_is_not_bad(bench: Bench) -> None:
@@ -174,14 +177,32 @@ def test_dialogues_by_data() -> None:
         for data in ("agent_r", "optimal_only", "rft")
     }
     # Both bad paths of the first tree go wrong at the same step: one revision.
-    assert origins(made["agent_r"].rows) == {"good": 2, "revision": 3, "own": 0}
-    assert origins(made["optimal_only"].rows) == {"good": 2, "revision": 0, "own": 0}
+    assert origins(made["agent_r"].rows) == {"good": 3, "revision": 3, "own": 0}
+    assert origins(made["optimal_only"].rows) == {"good": 3, "revision": 0, "own": 0}
     assert origins(made["rft"].rows) == {"good": 0, "revision": 0, "own": 3}
     metrics = made["agent_r"].metrics
-    assert (metrics["good"], metrics["revisions"], metrics["detected"]) == (2, 3, 1.0)
+    assert (metrics["good"], metrics["revisions"], metrics["detected"]) == (3, 3, 1.0)
     assert metrics["revision_length"] == 1.0
     assert metrics["bad_steps"] == pytest.approx((2 + 1 + 2) / 3)
     assert made["agent_r"].files["environments.json"]["test.doors"] == metrics
+
+
+def test_every_path_above_alpha_is_good_also_where_it_has_no_pair() -> None:
+    """As in the released code; a tree whose ends are all alike teaches as well."""
+    alike = tree_of("201", "2 0 1", "2 x 0 1", "2 x x 0 1")
+    trees = judged(alike)
+    assert [tree.meta["pairs"] for tree in trees] == [[]]
+    for data in ("agent_r", "optimal_only"):
+        every = run(Revise(of="judge", data=data), of=trees, prompts=[])
+        assert origins(every.rows) == {"good": 3, "revision": 0, "own": 0}
+        paired = run(Revise(of="judge", data=data, good="paired"), of=trees, prompts=[])
+        assert paired.rows == []
+    assert Revise(of="judge").key_params()["good"] == "above_alpha"
+    assert "good" not in Revise(of="judge", data="rft").key_params()
+    # A cap on pairs is none on good paths.
+    capped = run(judge(judge="none", role=None, alpha=0.5, max_pairs=1), of=[
+        tree_of("201", "2 0 1", "2 x 0 1", "2 x x 0 1", "x x x")]).rows  # fmt: skip
+    assert origins(run(Revise(of="judge"), of=capped, prompts=[]).rows)["good"] == 3
 
 
 def test_pairs_that_cannot_be_meant_are_dropped_by_reason() -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from itercli.papers.agent_r.hindsight import Hindsight
 from itercli.papers.agent_r.pairs import Pair, PairRule
+from itercli.papers.agent_r.splice import spliced
 from itercli.papers.agent_r.verdicts import SLOTS, WORDING, WORDS, Word, question, read
 from itercli.records import Call, Tree
 from itercli.registry import register
@@ -81,12 +82,16 @@ class Judge(PairRule, JobStage):
         chosen: dict[str, list[Pair]] = {}
         for name, tree in trees.items():
             search = Hindsight(tree, alpha) if self.judge == "tree" else None
-            chosen[name], found = self.pairs(tree, alpha, ctx.seed, search.splice if search else None)
+            if self.judge == "actor":  # what splices are the same is known once all bad paths are judged
+                chosen[name], found = self.model_copy(update={"max_pairs": None}).pairs(tree, alpha, ctx.seed)
+            else:
+                same = search.splice if search else spliced
+                chosen[name], found = self.pairs(tree, alpha, ctx.seed, same)
             known = (
                 {n: said for pair in chosen[name] for n, said in search.verdicts(pair.bad)} if search else {}
             )
-            counts += found
-            counts["trees_without_pairs"] += not chosen[name]
+            if self.judge != "actor":
+                counts += found
             rows[name] = _judged(tree, chosen[name], alpha, known)
         if self.judge == "actor":
             jobs = {
@@ -95,12 +100,14 @@ class Judge(PairRule, JobStage):
                 if chosen[name]
             }
             made = self.run_jobs(ctx, jobs, "trees")
-            rows = {
-                name: tree
-                for name, tree in (rows | made.rows).items()
-                if name not in jobs or name in made.rows
-            }
+            for name in rows:
+                tree = made.rows.get(name, rows[name])
+                chosen[name], found = self.pairs(tree, alpha, ctx.seed, spliced)
+                counts += found
+                rows[name] = _judged(tree, chosen[name], alpha, {})
+            rows = {name: tree for name, tree in rows.items() if name not in jobs or name in made.rows}
             counts.update(made.counts)
+        counts["trees_without_pairs"] = sum(not pairs for pairs in chosen.values())
         mix = verdicts(rows.values())
         counts.update({f"verdict_{word}": mix[word] for word in WORDS})
         total = mix.total()

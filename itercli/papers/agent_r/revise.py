@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from itercli.papers.agent_r.pairs import Pair, Path, path_to, paths
+from itercli.papers.agent_r.pairs import Pair, Path, path_to, paths, reaches
 from itercli.papers.agent_r.replay import verified
 from itercli.papers.agent_r.splice import Draft, Revision, revise
 from itercli.recipe.fields import Environment
@@ -21,7 +21,7 @@ from itercli.stages.base import Link, Stage, StageContext, StageError
 
 SPLICING = ("signal", "mask_bad", "drop_inside", "drop_ended")
 # By `data`; what is not used is no part of the key.
-UNUSED = {"agent_r": ("success",), "optimal_only": ("success", *SPLICING), "rft": SPLICING}
+UNUSED = {"agent_r": ("success",), "optimal_only": ("success", *SPLICING), "rft": ("good", *SPLICING)}
 
 
 @register("stage", "agent_r.revise")
@@ -44,6 +44,11 @@ class Revise(Stage):
         "that score `success`, pairs or not (rejection sampling).",
     )
     success: float = Field(1.0, gt=0, le=1, description="`data: rft`: a path that reaches it is learnt.")
+    good: Literal["above_alpha", "paired"] = Field(
+        "above_alpha",
+        description="Good paths: all that score more than alpha, as in the released code; paired: those that "
+        "are the better one of a pair.",
+    )
     max_good: int | None = Field(None, ge=1, description="Good paths of a tree at most, the shortest.")
     mask_bad: bool = Field(
         True,
@@ -143,6 +148,8 @@ class Revise(Stage):
     def _good(self, tree: Tree, rng: random.Random, counts: Counter[str]) -> list[Path]:
         if self.data == "rft":
             found = [path for path in paths(tree) if path.score >= self.success - 1e-9]
+        elif self.good == "above_alpha":
+            found = [path for path in paths(tree) if reaches(path.score, tree.meta["alpha"])]
         else:
             found = [path_to(tree, leaf) for leaf in sorted({good for good, _ in tree.meta["pairs"]})]
         if self.max_good is not None and len(found) > self.max_good:

@@ -8,7 +8,7 @@ from itertools import dropwhile
 from typing import Any
 
 from itercli.environments.window import dialogue as as_messages
-from itercli.papers.agent_r.pairs import Pair
+from itercli.papers.agent_r.pairs import Pair, Path
 from itercli.papers.agent_r.verdicts import intercepted, went_wrong
 from itercli.records import Dialogue, Finish, Generated, Tree, Turn
 
@@ -58,6 +58,21 @@ class Revision:
         }
 
 
+def bad_steps(bad: Path) -> int:
+    """How many steps of a bad path stay: up to the one that was judged bad, or all of them."""
+    wrong = went_wrong(bad)
+    kept = len(bad.turns) if wrong is None else wrong + 1
+    while kept and intercepted(bad.turns[kept - 1]):
+        kept -= 1
+    return kept
+
+
+def spliced(pair: Pair) -> tuple[int, int]:
+    """What tells a pair's splice from others of its tree: its last bad step, and the end of the good path."""
+    kept = bad_steps(pair.bad)
+    return pair.bad.nodes[kept - 1] if kept else 0, pair.good.leaf
+
+
 def revise(pair: Pair, rng: random.Random, *, mask_bad: bool, signal: str) -> Revision | None:
     """Splice a pair (Agent-R, section 3.2).
 
@@ -73,9 +88,7 @@ def revise(pair: Pair, rng: random.Random, *, mask_bad: bool, signal: str) -> Re
         The revision; None if no bad steps are left.
     """
     wrong = went_wrong(pair.bad)
-    kept = len(pair.bad.turns) if wrong is None else wrong + 1
-    while kept and intercepted(pair.bad.turns[kept - 1]):
-        kept -= 1
+    kept = bad_steps(pair.bad)
     if not kept:
         return None
     shared = pair.bad.shared(pair.good)
