@@ -86,6 +86,11 @@ class Generated(Record):
         return self.text == text_digest(text)
 
 
+def _at(values: list[Any], index: int) -> Any:
+    """Lists of what is known of texts may be empty or too short."""
+    return values[index] if index < len(values) else None
+
+
 class Trajectory(Record):
     """One completion that a policy sampled for a prompt.
 
@@ -169,6 +174,10 @@ class RankedExample(Record):
     sources: list[str] = Field(default_factory=list)
     finish: list[Finish | None] = Field(default_factory=list)
     generated: list[Generated | None] = Field(default_factory=list)
+
+    def sampled(self, index: int) -> tuple[Finish | None, Generated | None]:
+        """How a response ended, and its tokens."""
+        return _at(self.finish, index), _at(self.generated, index)
 
 
 class PreferencePair(Record):
@@ -334,6 +343,10 @@ class Dialogue(Record):
     meta: dict[str, Any] = Field(default_factory=dict)
     finish: list[Finish | None] = Field(default_factory=list)
     generated: list[Generated | None] = Field(default_factory=list)
+
+    def sampled(self, index: int) -> tuple[Finish | None, Generated | None]:
+        """How a message ended, and its tokens."""
+        return _at(self.finish, index), _at(self.generated, index)
 
 
 SERVED = "served:"

@@ -12,14 +12,12 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from itercli.sampling.base import Request, Sampled
+from itercli.sampling.completion import completion, cut_at_stop
 from itercli.sampling.draw import draw, penalized, stream, uniforms
 from itercli.sampling.policies import budget, no_room
-from itercli.sampling.prompting import encode_prompt
+from itercli.sampling.prompting import EncodedPrompt, prompt_of
 from itercli.sampling.slots import PromptKV, SlotCache, prompt_kv
-from itercli.sampling.stops import StopTables, cut_at_stop
-
-# Tokens of an open turn that are decoded along with what continues it.
-_BEFORE = 8
+from itercli.sampling.stops import StopTables
 
 
 @dataclass(slots=True)
@@ -28,9 +26,7 @@ class _Running:
 
     request: Request
     stop: tuple[str, ...]
-    prompt_tokens: int
-    # Last prompt tokens of an open turn: some tokenizers strip the space a text begins with.
-    before: list[int]
+    prompt: EncodedPrompt
 
 
 class Decoder:
@@ -90,6 +86,8 @@ class Decoder:
         self._active = torch.zeros(self.slots, dtype=torch.bool, device=self.device)
         self._rows = torch.arange(self.slots, device=self.device)
         self._tokens = torch.zeros((self.slots, 128), dtype=torch.int64, device=self.device)
+        self._logprobs = torch.zeros((self.slots, 128), device=self.device)
+        self._use_logprobs = False
         self._use_top_k = self._use_top_p = self._use_stops = self._use_penalty = False
 
     def forget_prompts(self) -> None:
@@ -195,15 +193,15 @@ class Decoder:
     def _start(self, slot: int, request: Request) -> torch.Tensor | None:
         """Logits of the first token, or None if the request was refused."""
         params = request.params
-        ids = tuple(encode_prompt(self.tokenizer, request.messages, request.continue_final))
+        prompt = prompt_of(self.tokenizer, request.messages, request.continue_final)
+        ids = tuple(prompt.ids)
         room = budget(request, len(ids), self.context)
         if not room:
             self._refused.append(no_room(request, len(ids), self.context))
             return None
         keys_values, logits = self.prefill(ids)
         self.cache.insert(slot, keys_values)
-        before = list(ids[-_BEFORE:]) if request.continue_final else []
-        self._running[slot] = _Running(request, params.stop, len(ids), before)
+        self._running[slot] = _Running(request, params.stop, prompt)
         self._position[slot], self._count[slot] = len(ids), 0
         self._stream[slot], self._budget[slot] = stream(request.seed), room
         self._temperature[slot], self._top_k[slot] = params.temperature, params.top_k
@@ -223,6 +221,7 @@ class Decoder:
         self._use_top_k = any(params.top_k for params in live)
         self._use_top_p = any(params.top_p < 1 for params in live)
         self._use_stops = any(params.stop for params in live)
+        self._use_logprobs = any(params.logprobs for params in live)
         self._use_penalty = any(params.repetition_penalty != 1 for params in live)
 
     @torch.inference_mode()
@@ -243,7 +242,11 @@ class Decoder:
         longest = int(self._count.max())
         if longest >= self._tokens.shape[1]:
             self._tokens = torch.cat([self._tokens, torch.zeros_like(self._tokens)], dim=1)
+            self._logprobs = torch.cat([self._logprobs, torch.zeros_like(self._logprobs)], dim=1)
         self._tokens[self._rows, self._count] = tokens
+        if self._use_logprobs:
+            known = torch.log_softmax(logits[live], dim=-1).gather(1, drawn[:, None])[:, 0]
+            self._logprobs[live, self._count[live]] = known
         self._count += self._active
         ended = self._ends[tokens] & self._active
         done = ended | ((self._count >= self._budget) & self._active)
@@ -265,9 +268,9 @@ class Decoder:
             if count > tail:
                 recent = self._decode(self._tokens[slot, count - tail : count].tolist())
             else:
-                recent = self._text(running, slot, count)
+                recent = running.prompt.decode(self._tokens[slot, :count].tolist())
             if cut_at_stop(recent, running.stop) is not None:
-                full = self._text(running, slot, count)
+                full = running.prompt.decode(self._tokens[slot, :count].tolist())
                 hits[slot] = cut_at_stop(full, running.stop) is not None
         return hits
 
@@ -275,26 +278,25 @@ class Decoder:
         running = self._running[slot]
         assert running is not None
         count = int(self._count[slot])
-        text = self._text(running, slot, count)
-        cut = cut_at_stop(text, running.stop)
+        text, cut, generated = completion(
+            running.prompt,
+            self._tokens[slot, :count].tolist(),
+            ended=by_end,
+            stop=running.stop,
+            logprobs=self._logprobs[slot, :count].tolist() if running.request.params.logprobs else None,
+        )
         self._running[slot] = None
         self._active[slot] = False
         self._count[slot] = self._top_k[slot] = self._stop_set[slot] = 0
         self._temperature[slot], self._top_p[slot], self._penalty[slot] = 0.0, 1.0, 1.0
         return Sampled(
             key=running.request.key,
-            text=text if cut is None else cut,
-            finish="stop" if by_end or cut is not None else "length",
+            text=text,
+            finish="stop" if by_end or cut else "length",
             tokens=count,
-            meta={"prompt_tokens": running.prompt_tokens},
+            meta={"prompt_tokens": len(running.prompt.ids)},
+            generated=generated,
         )
 
-    def _text(self, running: _Running, slot: int, count: int) -> str:
-        """What a slot has written so far."""
-        ids = self._tokens[slot, :count].tolist()
-        head = self._decode(running.before) if running.before else ""
-        whole = self._decode(running.before + ids)
-        return whole[len(head) :] if whole.startswith(head) else self._decode(ids)
-
     def _decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

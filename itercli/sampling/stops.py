@@ -1,17 +1,10 @@
-"""Stop strings: which tokens can end one, and where a text is cut."""
+"""Stop strings: which tokens can end one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-
-
-def cut_at_stop(text: str, stop: Sequence[str]) -> str | None:
-    """`text` before the first stop string in it, or None if there is none."""
-    places = [place for place in (text.find(s) for s in stop if s) if place >= 0]
-    return text[: min(places)] if places else None
 
 
 class StopTables:

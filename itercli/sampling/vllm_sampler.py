@@ -30,9 +30,10 @@ from itercli.models.spec import ModelError
 from itercli.records import Message, ModelRef
 from itercli.resources import this_machine
 from itercli.sampling.base import Request, Sampled, SamplerError
+from itercli.sampling.completion import completion
 from itercli.sampling.policies import budget, by_version, distinct, no_room, policy_of
 from itercli.sampling.probe import PROBE_TEXT, Probe
-from itercli.sampling.prompting import encode_prompt, end_token_ids
+from itercli.sampling.prompting import EncodedPrompt, end_token_ids, prompt_of
 from itercli.sampling.specs import VllmSpec
 from itercli.sampling.weights import architecture, check_folder, save_merged, weights_differ
 
@@ -331,6 +332,10 @@ class VllmSampler:
             seed=request.seed,
             stop=list(wanted.stop) or None,
             stop_token_ids=list(self._ends),
+            # Stop strings may hold special tokens, which vLLM leaves out of the text by default.
+            skip_special_tokens=False,
+            spaces_between_special_tokens=False,
+            logprobs=0 if wanted.logprobs else None,  # of the sampled token alone
             output_kind=RequestOutputKind.FINAL_ONLY,
             structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
         )
@@ -342,7 +347,7 @@ class VllmSampler:
         if not self._policies:
             raise SamplerError("no policy is loaded; call load() first")
         waiting = iter(requests)
-        running: dict[str, tuple[Request, int]] = {}
+        running: dict[str, tuple[Request, EncodedPrompt]] = {}
         # Twice the batch keeps the engine fed and leaves the rest of a long stage unread.
         ahead = 2 * self.spec.batch_size
         asking = True
@@ -354,7 +359,8 @@ class VllmSampler:
                         asking = False
                         break
                     policy = policy_of(self._policies, request)
-                    ids = encode_prompt(self._tokenizer, request.messages, request.continue_final)
+                    prompt = prompt_of(self._tokenizer, request.messages, request.continue_final)
+                    ids = prompt.ids
                     room = budget(request, len(ids), self._context)
                     if not room:
                         yield no_room(request, len(ids), self._context)
@@ -364,14 +370,14 @@ class VllmSampler:
                         self._add(name, ids, self._params(request, room), policy.lora)
                     except ValueError as error:  # a schema that its grammars can't express, for one
                         raise SamplerError(f"request {request.key}: vLLM refuses it: {error}") from error
-                    running[name] = (request, len(ids))
+                    running[name] = (request, prompt)
                 if not running:
                     return
                 for output in self._engine.step():
                     if output.finished and output.request_id in running:
-                        request, prompt_tokens = running.pop(output.request_id)
+                        request, prompt = running.pop(output.request_id)
                         asking = True
-                        yield _sampled(request, prompt_tokens, output.outputs[0])
+                        yield _sampled(request, prompt, output.outputs[0])
         finally:
             if running and self._engine is not None:
                 self._engine.abort_request(list(running))
@@ -385,14 +391,28 @@ class VllmSampler:
         gc.collect()
 
 
-def _sampled(request: Request, prompt_tokens: int, output: Any) -> Sampled:
+def _sampled(request: Request, prompt: EncodedPrompt, output: Any) -> Sampled:
     if output.finish_reason == "abort":  # by the engine, as it shuts down: half a completion is none
         raise SamplerError(f"request {request.key}: vLLM gave it up; is its engine being ended?")
     finish: Any = output.finish_reason if output.finish_reason in ("stop", "length") else "error"
+    ids = list(output.token_ids)
+    # What stopped it: a string; an end token, or None for the model's own.
+    by_string = isinstance(output.stop_reason, str)
+    logprobs = output.logprobs and [
+        one[token].logprob for token, one in zip(ids, output.logprobs, strict=True)
+    ]
+    text, _, generated = completion(
+        prompt,
+        ids,
+        ended=finish == "stop" and not by_string,
+        stop=request.params.stop if by_string else (),
+        logprobs=logprobs or None,
+    )
     return Sampled(
         key=request.key,
-        text=output.text,
+        text=text,
         finish=finish,
-        tokens=len(output.token_ids),
-        meta={"prompt_tokens": prompt_tokens},
+        tokens=len(ids),
+        meta={"prompt_tokens": len(prompt.ids)},
+        generated=generated,
     )

@@ -131,30 +131,38 @@ class ForwardStage(SummaryStage):
     def _encode(
         self, ctx: StageContext, trajectories: dict[Key, Trajectory], tokenizer: Any, limit: float
     ) -> tuple[dict[Key, Row], Counter[str]]:
-        import numpy as np
-
-        from itercli.sampling.prompting import encode_example
+        from itercli.sampling.prompting import needed_end, prompt_of
+        from itercli.training.answers import sampled_ids
         from itercli.training.collate import Row
 
+        end = needed_end(tokenizer)
         prompts = _prompts(ctx)
         encoded: dict[Key, Row] = {}
         counts: Counter[str] = Counter()
         for key, trajectory in trajectories.items():
             if ctx.stopping():
                 raise Interrupted
-            messages = prompts[trajectory.prompt_id].messages
-            ids, prompt_len = encode_example(tokenizer, messages, trajectory.completion)
-            if not (self.ENDS and trajectory.finish == "stop"):
-                ids.pop()  # a text that was cut off has no end of turn
-            # Nothing predicts the very first token.
-            row = Row(np.asarray(ids, dtype=np.int32), max(prompt_len, 1))
+            prompt = prompt_of(tokenizer, prompts[trajectory.prompt_id].messages)
+            known = trajectory.generated
+            ids = sampled_ids(prompt, trajectory.completion, known)
+            if ids is None or known is None:
+                counts["ids of another tokenizer or text"] += known is not None
+                stopped = trajectory.finish == "stop"  # a text that was cut off has no end of turn
+                ids = prompt.behind(trajectory.completion, closed=stopped)
+                ids += [end] if self.ENDS and stopped else []
+            else:
+                counts["in the ids sampled"] += 1
+                counts["encoded again they differ"] += not known.reencodes
+                if known.ended and not self.ENDS:
+                    ids = ids[:-1]
+            row = Row.of(prompt.ids, ids)
             if row.response_len < 1:
                 counts["left out: empty"] += 1
-            elif len(ids) > limit:
+            elif len(row.ids) > limit:
                 counts["left out: longer than the context"] += 1
             else:
                 encoded[key] = row
-        return encoded, counts
+        return encoded, +counts
 
     def _batches(self, rows: dict[Key, Row]) -> Iterator[list[Key]]:
         """Keys of rows of similar length, longest first, so that what does not fit fails at once.

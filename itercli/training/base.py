@@ -17,6 +17,9 @@ from itercli.records import ModelRef, Record
 from itercli.registry import Component, how
 from itercli.resources import ComputeDtype
 
+# What becomes of an answer that the token limit cut off.
+OnCut = Literal["no_end_token", "drop", "end_token"]
+
 
 class LoraSpec(BaseModel):
     """LoRA adapter shape (peft `LoraConfig`)."""
@@ -66,6 +69,11 @@ class TrainingSpec(Component):
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this L2 norm.")
     max_length: int = Field(1024, ge=8, description="Longest prompt + response in tokens.")
+    on_cut: OnCut = Field(
+        "no_end_token",
+        description="Answers cut off by the token limit: train on what is there without an end token, drop "
+        "them, or train with an end token as if they were whole.",
+    )
     dtype: ComputeDtype = Field(
         "auto", description="auto: bfloat16 on CUDA, float32 on CPU (where bf16 can be twenty times slower)."
     )

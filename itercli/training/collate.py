@@ -19,7 +19,7 @@ from torch import Tensor
 
 from itercli.recipe.seeds import seed_for
 from itercli.records import RankedExample
-from itercli.training.base import Item
+from itercli.training.base import Item, OnCut
 
 # Which candidates of an example have to be run, given scores and target; or why to drop it.
 Needed = Callable[[Sequence[float], int | None], "list[int] | str"]
@@ -37,6 +37,12 @@ class Row:
     ids: np.ndarray
     prompt_len: int
     gaps: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, prompt: Sequence[int], answer: Sequence[int]) -> Row:
+        """A prompt with its answer."""
+        # Nothing predicts the very first token, so it can't be a target.
+        return cls(np.asarray([*prompt, *answer], dtype=np.int32), max(len(prompt), 1))
 
     @property
     def response_len(self) -> int:
@@ -65,19 +71,25 @@ class Group:
 
 
 def encode_groups(
-    examples: Iterable[RankedExample], tokenizer: Any, *, max_length: int, needed: Needed
+    examples: Iterable[RankedExample],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    needed: Needed,
+    on_cut: OnCut = "no_end_token",
 ) -> tuple[list[Group], Counter[str]]:
     """Encode examples; nothing is ever truncated.
 
-    A candidate longer than `max_length` is left out; if it is the target, or too little is
-    left to learn from, the example is dropped.
+    A candidate is left out if it is longer than `max_length`, was cut off and is not wanted so, or
+    has no token; if it is the target, or too little is left to learn from, the example is dropped.
 
     Returns:
         The groups in the order of the examples, and counts: "examples", "dropped_REASON",
-        "candidates_too_long", "candidates_not_needed".
+        "candidates_REASON", "candidates_not_needed", and those of `AnswerEncoder`.
     """
-    from itercli.sampling.prompting import encode_example
+    from itercli.training.answers import AnswerEncoder
 
+    encoder = AnswerEncoder(tokenizer, on_cut)
     groups: list[Group] = []
     counts: Counter[str] = Counter(examples=0)
     for example in examples:
@@ -88,22 +100,32 @@ def encode_groups(
             continue
         counts["candidates_not_needed"] += len(example.responses) - len(chosen)
         rows: dict[int, Row] = {}
+        prompt = encoder.prompt(example.messages)
+        gone: dict[int, str] = {}
         for i in chosen:
-            ids, prompt_len = encode_example(tokenizer, example.messages, example.responses[i])
-            if len(ids) <= max_length:
-                # Nothing predicts the very first token, so it can't be a target.
-                rows[i] = Row(np.asarray(ids, dtype=np.int32), max(prompt_len, 1))
-        if len(rows) < len(chosen):
-            counts["candidates_too_long"] += len(chosen) - len(rows)
-            if not rows or (example.target is not None and example.target not in rows):
-                counts["dropped_too_long"] += 1
+            found = example.sampled(i)
+            answer = encoder.answer(prompt, example.responses[i], *found)
+            row = None if answer is None else Row.of(prompt.ids, answer)
+            if row is None:
+                gone[i] = "cut"
+            elif len(row.ids) > max_length:
+                gone[i] = "too_long"
+            elif row.response_len < 1:
+                gone[i] = "empty"
+            else:
+                rows[i] = row
+        if gone:
+            counts.update(f"candidates_{reason}" for reason in gone.values())
+            lost = example.target if example.target in gone else next(iter(gone))
+            if not rows or lost == example.target:
+                counts[f"dropped_{gone[lost]}"] += 1
                 continue
             # With a candidate gone, the rest may no longer differ in score.
             kept = list(rows)
             target = None if example.target is None else kept.index(example.target)
             again = needed([example.scores[i] for i in kept], target)
             if isinstance(again, str):
-                counts["dropped_too_long"] += 1
+                counts[f"dropped_{gone[lost]}"] += 1
                 continue
             chosen = [kept[i] for i in again]
         groups.append(
@@ -114,6 +136,7 @@ def encode_groups(
                 None if example.target is None else chosen.index(example.target),
             )
         )
+    counts.update(encoder.counts)
     return groups, counts
 
 

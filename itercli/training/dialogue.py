@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from itercli.records import Dialogue, Record
@@ -26,4 +27,5 @@ class DialogueSft(Method):
         from itercli.training.losses import SftObjective
         from itercli.training.run import run_training
 
-        return run_training(job, SftObjective(), encode=encode_dialogues, options=self.key_params())
+        encode = partial(encode_dialogues, on_cut=job.training.on_cut)
+        return run_training(job, SftObjective(), encode=encode, options=self.key_params())

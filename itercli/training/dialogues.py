@@ -11,27 +11,38 @@ from typing import Any
 import numpy as np
 
 from itercli.records import Dialogue, Message
-from itercli.sampling.prompting import encode_prompt, end_of_turn_id, render
+from itercli.sampling.prompting import EncodedPrompt, prompt_of, render
+from itercli.sampling.tokenizer_facts import facts
+from itercli.training.answers import AnswerEncoder
+from itercli.training.base import OnCut
 from itercli.training.collate import Group, Row
 
 
 def encode_dialogues(
-    dialogues: Iterable[Dialogue], tokenizer: Any, *, max_length: int
+    dialogues: Iterable[Dialogue],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    on_cut: OnCut = "no_end_token",
 ) -> tuple[list[Group], Counter[str]]:
     """Encode dialogues; nothing is ever truncated.
 
     Dialogues with a learnt turn that ends behind `max_length` tokens are dropped, as are those
     without a learnt turn. What follows the last learnt turn is left out.
 
+    Args:
+        on_cut: What becomes of turns that the token limit cut off; "drop" leaves them unlearnt.
+
     Returns:
         A group for each dialogue that is kept, in their order, and counts: "examples",
         "dropped_REASON", "learnt_turns", "sequences" (more than groups where the template
-        rewrites history).
+        rewrites history, or encodes a sampled turn in other ids), and those of `AnswerEncoder`.
 
     Raises:
         ValueError: Flags that don't fit the messages, or a tokenizer without an end-of-turn token.
     """
-    encoder = _Encoder(tokenizer)
+    answers = AnswerEncoder(tokenizer, on_cut)
+    encoder = _Encoder(tokenizer, answers)
     groups: list[Group] = []
     counts: Counter[str] = Counter(examples=0)
     for dialogue in dialogues:
@@ -40,26 +51,33 @@ def encode_dialogues(
         if not any(dialogue.loss):
             counts["dropped_no_learnt_turn"] += 1
             continue
-        rows = _rows(dialogue, encoder, max_length)
+        turns = encoder.turns(dialogue)
+        if not turns:
+            counts["dropped_cut"] += 1
+            continue
+        rows = _rows(turns, max_length)
         if not rows:
             counts["dropped_too_long"] += 1
             continue
-        counts["learnt_turns"] += sum(dialogue.loss)
+        counts["learnt_turns"] += len(turns)
         counts["sequences"] += len(rows)
         groups.append(Group(dialogue.prompt_id, rows, (0.0,) * len(rows), None))
+    counts.update(answers.counts)
     return groups, counts
 
 
-def _rows(dialogue: Dialogue, encoder: _Encoder, max_length: int) -> tuple[Row, ...]:
+def _rows(turns: Iterable[tuple[list[int], list[int]]], max_length: int) -> tuple[Row, ...]:
     """Sequences in which each learnt turn is a target once; empty if one is too long.
 
     A turn goes on in the sequence before if its prompt begins with that. Templates that drop
     something of earlier turns (thoughts, a date) break this, and their turns stand alone.
+
+    Args:
+        turns: (prompt, answer) of each learnt turn.
     """
     found: list[tuple[list[int], int, tuple[tuple[int, int], ...]]] = []
-    learnt = [i for i, flag in enumerate(dialogue.loss) if flag]
-    for i, prompt in zip(learnt, encoder.prompts(dialogue.messages, learnt), strict=True):
-        ids, start = [*prompt, *encoder.answer(dialogue.messages[i].content)], len(prompt)
+    for prompt, answer in turns:
+        ids, start = [*prompt, *answer], len(prompt)
         if len(ids) > max_length:
             return ()
         before, first, gaps = found[-1] if found else ([], 0, ())
@@ -79,32 +97,36 @@ class _Encoder:
     longest prompt are its ids: where they are not, each prompt is encoded as a whole.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        end = end_of_turn_id(tokenizer)
-        if end is None:
-            raise ValueError("the tokenizer has neither an eos token nor a chat template that ends a turn")
-        self.end = end
-        added = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
-        self.cut = re.compile(f"({'|'.join(map(re.escape, added))})") if added else re.compile(r"(?!)")
+    def __init__(self, tokenizer: Any, answers: AnswerEncoder) -> None:
+        self.tokenizer, self.answers = tokenizer, answers
+        pattern = facts(tokenizer).added.pattern
+        self.cut = re.compile(f"({pattern})")
         self.piece = lru_cache(maxsize=4096)(self._plain)
 
-    def prompts(self, messages: Sequence[Message], turns: Sequence[int]) -> list[list[int]]:
-        """Ids of the prompt of each of these turns (positions in `messages`, ascending)."""
+    def turns(self, dialogue: Dialogue) -> list[tuple[list[int], list[int]]]:
+        """Ids of (prompt, answer) of each turn that is learnt."""
+        learnt = [i for i, flag in enumerate(dialogue.loss) if flag]
+        found = []
+        for i, prompt in zip(learnt, self.prompts(dialogue.messages, learnt), strict=True):
+            answer = self.answers.answer(prompt, dialogue.messages[i].content, *dialogue.sampled(i))
+            if answer is not None:
+                found.append((prompt.ids, answer))
+        return found
+
+    def prompts(self, messages: Sequence[Message], turns: Sequence[int]) -> list[EncodedPrompt]:
+        """The prompt of each of these turns (positions in `messages`, ascending)."""
         longest = messages[: turns[-1]]
-        whole = encode_prompt(self.tokenizer, longest)
+        whole = self.answers.prompt(longest)
         if len(turns) == 1:
             return [whole]
-        if self._joined(longest) == whole:
-            return [self._joined(messages[:i]) for i in turns]
-        return [encode_prompt(self.tokenizer, messages[:i]) for i in turns]
+        plain = not facts(self.tokenizer).holds_control(m.content for m in longest)
+        if plain and self._joined(render(self.tokenizer, longest)) == whole.ids:
+            texts = [render(self.tokenizer, messages[:i]) for i in turns]
+            return [EncodedPrompt(self.tokenizer, text, self._joined(text)) for text in texts]
+        return [prompt_of(self.tokenizer, messages[:i]) for i in turns]
 
-    def answer(self, text: str) -> list[int]:
-        """Ids of an answer and of its end."""
-        return [*self._plain(text), self.end]
-
-    def _joined(self, messages: Sequence[Message]) -> list[int]:
-        pieces = self.cut.split(render(self.tokenizer, messages))
+    def _joined(self, text: str) -> list[int]:
+        pieces = self.cut.split(text)
         return [token for piece in pieces if piece for token in self.piece(piece)]
 
     def _plain(self, text: str) -> tuple[int, ...]:

@@ -44,6 +44,7 @@ def run_dpo(job: TrainJob, method: Dpo) -> TrainResult:
         max_length=job.training.max_length,
         doubt=method.doubt,
         weight=method.weight,
+        on_cut=job.training.on_cut,
     )
     reference = None
     if pairs and method.precompute_reference:

@@ -40,7 +40,7 @@ class Sft(Method):
         from itercli.training.losses import SftObjective
         from itercli.training.run import run_training
 
-        encode = partial(encode_groups, needed=self.needed)
+        encode = partial(encode_groups, needed=self.needed, on_cut=job.training.on_cut)
         return run_training(job, SftObjective(), encode=encode, options=self.key_params())
 
 
@@ -105,7 +105,7 @@ class Ranking(Method):
             length_norm=self.length_norm,
             combine=self.combine,
         )
-        encode = partial(encode_groups, needed=self.needed)
+        encode = partial(encode_groups, needed=self.needed, on_cut=job.training.on_cut)
         return run_training(
             job, objective, encode=encode, options=self.key_params(), split=self.gradient == "split"
         )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from itercli.records import PreferencePair
+from itercli.training.base import OnCut
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +59,19 @@ def encode_pairs(
     max_length: int,
     doubt: Callable[[PreferencePair], float],
     weight: Callable[[PreferencePair], float],
+    on_cut: OnCut = "no_end_token",
 ) -> tuple[list[Pair], Counter[str]]:
     """Encode pairs with the ids of sampling; nothing is ever truncated.
 
-    Pairs that are longer than `max_length` tokens, have an answer without text, or two equal
-    answers (their gradient is zero) are dropped.
+    Pairs that are longer than `max_length` tokens, have an answer without text, an answer that was
+    cut off and is not wanted so, or two equal answers (their gradient is zero) are dropped.
 
     Returns:
-        The pairs in their order, and counts: "examples", "dropped_REASON".
+        The pairs in their order, and counts: "examples", "dropped_REASON", and those of `AnswerEncoder`.
     """
-    from itercli.sampling.prompting import encode_example
+    from itercli.training.answers import AnswerEncoder
 
+    encoder = AnswerEncoder(tokenizer, on_cut)
     kept: list[Pair] = []
     counts: Counter[str] = Counter(examples=0)
     for pair in pairs:
@@ -76,15 +79,24 @@ def encode_pairs(
         if not pair.chosen.strip() or not pair.rejected.strip():
             counts["dropped_empty"] += 1
             continue
-        chosen, start = encode_example(tokenizer, pair.messages, pair.chosen)
-        rejected, _ = encode_example(tokenizer, pair.messages, pair.rejected)
+        prompt = encoder.prompt(pair.messages)
+        chosen, rejected = (
+            encoder.answer(prompt, text, finish, generated)
+            for text, finish, generated in zip(
+                (pair.chosen, pair.rejected), pair.finish, pair.generated, strict=True
+            )
+        )
+        if chosen is None or rejected is None:
+            counts["dropped_cut"] += 1
+            continue
         if chosen == rejected:
             counts["dropped_same"] += 1
             continue
-        if max(len(chosen), len(rejected)) > max_length:
+        if len(prompt.ids) + max(len(chosen), len(rejected)) > max_length:
             counts["dropped_too_long"] += 1
             continue
-        kept.append(Pair(chosen[:start], chosen[start:], rejected[start:], doubt(pair), weight(pair)))
+        kept.append(Pair(prompt.ids, chosen, rejected, doubt(pair), weight(pair)))
+    counts.update(encoder.counts)
     return kept, counts
 
 
