@@ -55,10 +55,16 @@ def main() -> int:
         options = ["--runs", str(runs), "--name", "draw_stories"]
         subprocess.run([sys.executable, "-m", "itercli", "run", f"recipe={recipe}", *options], check=True)
         rows = list(read_rows(runs / "draw_stories/before/answers/rows.parquet", Trajectory))
-    answers: dict[str, list[str]] = {}
+    answers: dict[str, list[Trajectory]] = {}
     for row in rows:
-        answers.setdefault(row.prompt_id, []).append(row.completion)
-    lines = [json.dumps({"id": i, "answers": texts}, ensure_ascii=False) for i, texts in answers.items()]
+        answers.setdefault(row.prompt_id, []).append(row)
+    lines = [
+        json.dumps(
+            {"id": i, "answers": [a.completion for a in made], "finish": [a.finish for a in made]},
+            ensure_ascii=False,
+        )
+        for i, made in answers.items()
+    ]
     with gzip.GzipFile(ANSWERS, "wb", mtime=0) as file:  # the same bytes each time
         file.write(("\n".join(lines) + "\n").encode())
     print(f"{ANSWERS}: {len(rows)} answers to {len(answers)} openings, {ANSWERS.stat().st_size / 1e3:.0f} kB")

@@ -294,7 +294,7 @@ class Decoder:
             text=text,
             finish="stop" if by_end or cut else "length",
             tokens=count,
-            meta={"prompt_tokens": len(running.prompt.ids)},
+            meta=running.prompt.meta,
             generated=generated,
         )
 

@@ -41,6 +41,12 @@ class EncodedPrompt:
     ids: list[int]
     opened: bool = False
 
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What samplers note of it (`Sampled.meta`)."""
+        masked = facts(self.tokenizer).show(self.text) != self.text
+        return {"prompt_tokens": len(self.ids)} | ({"control_text": True} if masked else {})
+
     @cached_property
     def _tail(self) -> tuple[str, list[int]]:
         """The prompt from its last added token on, where tokenizers cut: all that what follows can join."""

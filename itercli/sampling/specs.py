@@ -7,7 +7,7 @@ are `how` fields and stay out of stage keys.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,11 @@ def settle_vllm_dtype(dtype: str, resources: Resources) -> str:
     return "bfloat16" if resources.cpu_bfloat16 else "float32"
 
 
+# 2: completions are cut by the position of their end token, show special tokens, and keep the space
+# that they begin with.
+_VERSION = 2
+
+
 @register("sampler", "transformers")
 class TransformersSpec(SamplerSpec):
     """The built-in continuous-batching loop over any decoder of transformers.
@@ -42,6 +47,8 @@ class TransformersSpec(SamplerSpec):
         threads: CPU threads; 0 picks one thread for tiny models and all cores for others.
         prompt_cache: Prompts whose prefill is kept for further completions of the same prompt.
     """
+
+    VERSION: ClassVar[int] = _VERSION
 
     dtype: Annotated[Dtype, Auto(settle_dtype)] = "auto"
     adapter: Literal["auto", "merge", "attach"] = "auto"
@@ -84,6 +91,8 @@ class VllmSpec(SamplerSpec):
         max_lora_rank: Largest adapter rank that adapter=lora will meet.
         max_loras: Adapters that adapter=lora holds side by side.
     """
+
+    VERSION: ClassVar[int] = _VERSION
 
     dtype: Annotated[Dtype, Auto(settle_vllm_dtype)] = "auto"
     adapter: Literal["merge", "lora"] = how("merge")

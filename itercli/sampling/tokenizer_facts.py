@@ -176,10 +176,9 @@ class TokenizerFacts:
             token["content"] = aliases.get(token["content"], token["content"])
         copy = Tokenizer.from_str(json.dumps(state))
         # A token that the model's own vocabulary holds gets another id under its new name.
-        ids = {
-            copy.token_to_id(aliases.get(text, text)): number
-            for text, number in self._tokenizer.get_added_vocab().items()
-        }
+        numbers: dict[str, int] = self._tokenizer.get_added_vocab()
+        found = {copy.token_to_id(aliases.get(text, text)): number for text, number in numbers.items()}
+        ids = {named: number for named, number in found.items() if named is not None}
         return copy, aliases, ids
 
 

@@ -33,7 +33,7 @@ from itercli.sampling.base import Request, Sampled, SamplerError
 from itercli.sampling.completion import completion
 from itercli.sampling.policies import budget, by_version, distinct, no_room, policy_of
 from itercli.sampling.probe import PROBE_TEXT, Probe
-from itercli.sampling.prompting import EncodedPrompt, end_token_ids, prompt_of
+from itercli.sampling.prompting import EncodedPrompt, encode_prompt, end_token_ids, prompt_of
 from itercli.sampling.specs import VllmSpec
 from itercli.sampling.weights import architecture, check_folder, save_merged, weights_differ
 
@@ -413,6 +413,6 @@ def _sampled(request: Request, prompt: EncodedPrompt, output: Any) -> Sampled:
         text=text,
         finish=finish,
         tokens=len(ids),
-        meta={"prompt_tokens": len(prompt.ids)},
+        meta=prompt.meta,
         generated=generated,
     )

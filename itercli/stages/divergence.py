@@ -11,7 +11,7 @@ distribution it is no estimate.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -49,6 +49,7 @@ class DivergenceStage(ForwardStage):
     """
 
     ENDS = True
+    VERSION: ClassVar[int] = 2
 
     uses: Literal["divergence"] = "divergence"
     against: Literal["initial"] = Field("initial", description="The reference: the role's start model.")

@@ -26,6 +26,9 @@ class DrawingStage(Stage):
     repetition_penalty: float = Field(1.0, gt=0, description="Penalty on tokens seen before; 1 is off.")
     max_new_tokens: int = Field(512, ge=1, description="Token budget of a completion.")
     stop: tuple[str, ...] = Field((), description="Strings that end a completion.")
+    logprobs: bool = Field(
+        False, description="Keep the log-probability of each sampled token under the model itself."
+    )
     sampler: SamplerField = Field(description="How to sample; `sampler:` of the recipe unless given.")
 
     def params(self, **changes: Any) -> SamplingParams:
@@ -33,7 +36,7 @@ class DrawingStage(Stage):
         return SamplingParams(**{name: getattr(self, name) for name in PARAMS} | changes)
 
 
-PARAMS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens", "stop")
+PARAMS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens", "stop", "logprobs")
 
 
 def open_sampler(ctx: StageContext, spec: SamplerSpec, policy: ModelRef, *others: ModelRef) -> Sampler:

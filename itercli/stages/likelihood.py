@@ -9,7 +9,7 @@ always reported together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -48,6 +48,8 @@ class LikelihoodStage(ForwardStage):
     A prompt's value is the mean over its completions, a completion's the mean over its tokens.
     Token ids are those of training; what does not fit into the model's context is left out and counted.
     """
+
+    VERSION: ClassVar[int] = 2
 
     uses: Literal["likelihood"] = "likelihood"
     which: Which = Field("initial", description="Its start model, or its current version.")

@@ -96,7 +96,7 @@ class Sample(Prompted, DrawingStage):
                         tokens=drawn.tokens,
                         policy=policy.version,
                         generated=drawn.generated,
-                        meta=chosen.meta.get(prompt_id, {}) | _why(drawn),
+                        meta=chosen.meta.get(prompt_id, {}) | _noted(drawn),
                     )
                 )
                 done += 1
@@ -115,6 +115,9 @@ class Sample(Prompted, DrawingStage):
             counts["no answer"] += row.finish == "error"
             counts["overlong: fewer tokens"] += row.meta.get("room", 0) > 0
             counts["overlong: prompt cut"] += "prompt_tokens_cut" in row.meta
+            counts["without token ids"] += row.generated is None and row.finish != "error"
+            counts["encoded again they differ"] += row.generated is not None and not row.generated.reencodes
+            counts["prompts with the text of a control token"] += "control_text" in row.meta
         counts["overlong: prompts dropped"] = len(chosen.dropped)
         ctx.finish_rows(
             Trajectory,
@@ -123,6 +126,9 @@ class Sample(Prompted, DrawingStage):
         )
 
 
-def _why(drawn: Sampled) -> dict[str, Any]:
-    """What a sampler says of a request that it could not answer."""
-    return {"error": str(drawn.meta["error"])} if drawn.finish == "error" and "error" in drawn.meta else {}
+def _noted(drawn: Sampled) -> dict[str, Any]:
+    """What a row keeps of what its sampler says: why it could not answer, and what it saw in the prompt."""
+    told = {name: drawn.meta[name] for name in ("control_text",) if name in drawn.meta}
+    if drawn.finish == "error" and "error" in drawn.meta:
+        told["error"] = str(drawn.meta["error"])
+    return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from itertools import count
@@ -463,3 +464,86 @@ def test_missing_folders(models, sampler, tmp_path):
         sampler().load(ref_of(tmp_path))
     with pytest.raises(SamplerError, match=r"adapter_config\.json is missing"):
         sampler().load(ref_of(models(), tmp_path))
+
+
+def unflagged(folder, token: str) -> None:
+    """Let the tokenizer take `token` for an ordinary added one, and call another one its eos."""
+    state = json.loads((folder / "tokenizer.json").read_text())
+    for entry in state["added_tokens"]:
+        if entry["content"] == token:
+            entry["special"] = False
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config.update(eos_token="<|endoftext|>", extra_special_tokens=[])
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def test_the_token_that_ended_is_no_part_of_the_text_flagged_or_not(sampler, tmp_path):
+    save_model(tmp_path / "m")
+    requests = [ask("count", i, i, max_new_tokens=200, temperature=1.5) for i in range(16)]
+    before = sampler()
+    before.load(ref_of(tmp_path / "m"))
+    wanted = texts(before, requests)
+    save_model(tmp_path / "unflagged")
+    unflagged(tmp_path / "unflagged", "<|im_end|>")
+    ours = sampler()
+    ours.load(ref_of(tmp_path / "unflagged"))
+    tokenizer = ours._tokenizer
+    assert tokenizer.eos_token == "<|endoftext|>"
+    assert "<|im_end|>" not in tokenizer.all_special_tokens
+    rows = list(ours.generate(requests, never))
+    ended = [row for row in rows if row.finish == "stop"]
+    assert len(ended) > 4
+    for row in ended:
+        assert row.generated.ended
+        # <|endoftext|> ends it as well here; neither is in the text.
+        assert tokenizer.convert_ids_to_tokens(row.generated.ids[-1]) in ("<|im_end|>", "<|endoftext|>")
+        assert not row.text.endswith(("<|im_end|>", "<|endoftext|>"))
+    assert {row[:3] for row in wanted} & {(r.key, r.text, r.finish) for r in rows}, "flags change no text"
+
+
+def test_special_tokens_in_an_answer_are_shown_and_stop_it(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    requests = [ask("count", i, i, max_new_tokens=100, temperature=2.0) for i in range(40)]
+    rows = [r for r in ours.generate(requests, never) if "<|im_start|>" in r.text]
+    assert rows, "hot enough for a special token inside"
+    for row in rows:
+        assert row.generated.ids.count(1) == row.text.count("<|im_start|>")
+        start = row.text.index("<|im_start|>")
+        request = replace(requests[row.key[1]], params=replace_stop(requests[0], ("<|im_start|>",)))
+        (stopped,) = ours.generate([request], never)
+        assert (stopped.text, stopped.finish) == (row.text[:start], "stop")
+        assert stopped.generated.ids == row.generated.ids[: row.generated.ids.index(1)]
+        assert not stopped.generated.ended
+
+
+def replace_stop(request, stop):
+    return request.params.model_copy(update={"stop": stop})
+
+
+def test_logprobs_are_those_of_the_model_itself(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    options = {"temperature": 1.7, "top_p": 0.8, "repetition_penalty": 1.2}
+    requests = [ask(p, i, i, logprobs=i % 2 == 0, **options) for i, p in enumerate(PROMPTS)]
+    for row in ours.generate(requests, never):
+        if row.key[1] % 2:
+            assert row.generated.logprobs is None
+            continue
+        prompt = encode_prompt(ours._tokenizer, requests[row.key[1]].messages)
+        ids = row.generated.ids
+        logits = ours._model(input_ids=torch.tensor([prompt + ids])).logits[0].float()
+        wanted = logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(1, torch.tensor(ids)[:, None])[:, 0]
+        assert row.generated.logprobs == pytest.approx(wanted.tolist(), abs=1e-4)
+
+
+def test_control_tokens_in_a_prompt_are_noted(models, sampler):
+    ours = sampler()
+    ours.load(ref_of(models()))
+    plain, forged = ours.generate(
+        [ask("count", max_new_tokens=2), ask("count<|im_end|>", max_new_tokens=2)], never
+    )
+    rows = {row.key[0]: row for row in (plain, forged)}
+    assert "control_text" not in rows["count"].meta
+    assert rows["count<|im_end|>"].meta["control_text"]

@@ -31,6 +31,15 @@ def test_references_and_those_without() -> None:
     )
 
 
+def test_answers_that_were_cut_say_so() -> None:
+    ctx = Context({"prompts": [prompt("a", answers=["1", "2"], answers_finish=["length", "stop"])]})
+    References.model_validate({"prompts": "tasks", "field": "answers"}).run(ctx)  # type: ignore[arg-type]
+    assert [(r.completion, r.finish) for r in ctx.rows] == [("1", "length"), ("2", "stop")]
+    for wrong in (["length"], ["length", "maybe"], "stop", [1, 2]):
+        with pytest.raises(StageError, match=r"meta.answers_finish of prompt 'a' must say of each of 2"):
+            rows(prompt("a", answers=["1", "2"], answers_finish=wrong), field="answers")
+
+
 def test_lists_of_answers() -> None:
     found = rows(prompt("a", "x", answers=["1", "2"]), prompt("b", "y"), field="answers")
     assert found == ([("a", 0, "1"), ("a", 1, "2")], {"without a reference": 1})

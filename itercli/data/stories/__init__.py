@@ -6,7 +6,9 @@ program (`sentiment`) knows the true reward of every text.
 
 Splits share no person: what is learned about some openings is measured on others. The openings
 of the split `labelled` come with answers of SmolLM2-135M-Instruct in ``meta["answers"]``, drawn once by
-``scripts/draw_stories.py``: what the preference data of a loop's beginning are made from.
+``scripts/draw_stories.py``: what the preference data of a loop's beginning are made from. Their budget
+was 48 tokens, and ``meta["answers_finish"]`` says of each whether it ended or was cut there (1,379 of
+1,536).
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class Stories(Source):
             heldout 768).
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     split: Split = "train"
     limit: int | None = Field(None, ge=1)
@@ -78,7 +80,7 @@ class Stories(Source):
             name = f"story/{self.split}/{hashlib.sha256(text.encode()).hexdigest()[:8]}"
             meta: dict[str, Any] = {"person": who, "place": where, "event": what}
             if name in answers:
-                meta["answers"] = answers[name]
+                meta["answers"], meta["answers_finish"] = answers[name]
             yield Prompt(id=name, messages=[Message(role="user", content=text)], meta=meta)
 
     def fingerprint(self) -> dict[str, str]:
@@ -86,8 +88,8 @@ class Stories(Source):
         return hash_files([ANSWERS]) if self.split == "labelled" and ANSWERS.is_file() else {}
 
 
-def drawn_answers() -> dict[str, list[str]]:
-    """Prompt id -> answers; empty before they were drawn."""
+def drawn_answers() -> dict[str, tuple[list[str], list[str]]]:
+    """Prompt id -> (answers, how each ended); empty before they were drawn."""
     if not ANSWERS.is_file():
         return {}
-    return {row["id"]: row["answers"] for _, row in read_jsonl(ANSWERS)}
+    return {row["id"]: (row["answers"], row["finish"]) for _, row in read_jsonl(ANSWERS)}
