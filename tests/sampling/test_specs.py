@@ -24,7 +24,7 @@ def test_importing_specs_loads_nothing_heavy():
 
 
 def test_only_result_changing_options_are_in_the_key():
-    base = {"name": "transformers", "version": 1, "dtype": "auto", "adapter": "auto"}
+    base = {"name": "transformers", "version": 2, "dtype": "auto", "adapter": "auto"}
     assert TransformersSpec(batch_size=3, threads=2, device="cpu").key_params() == base
     assert VllmSpec(gpu_memory_utilization=0.5).key_params() == VllmSpec().key_params()
     one = OpenAISpec(model="a", base_url="http://x/v1", concurrency=1)
