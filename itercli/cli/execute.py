@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from itercli import __version__
+from itercli.engine.checked import Damaged, tell
 from itercli.engine.display import make_display
 from itercli.engine.files import Locked
 from itercli.engine.machine import machine
@@ -65,6 +66,7 @@ def execute(
 
 def _locked(plan: Plan, run: Run, overrides: list[str], again: str, plain: bool, quiet: bool) -> int:
     run.repair()
+    _repair_config(plan, run)
     info = _info(plan, run, overrides)
     followers = Followers(run, plan.recipe.config.tracker, plan.recipe.plugins)
     display = Watched(make_display(plain), followers)
@@ -167,9 +169,22 @@ def _nodes(plan: Plan) -> dict[str, Any]:
 
 def _save(run: Run, plan: Plan, info: dict[str, Any]) -> None:
     info["updated"] = _now()
-    text = yaml.safe_dump(plan.recipe.raw, sort_keys=False, allow_unicode=True)
-    info["config"] = run.write_config(text)
+    info["config"] = run.write_config(_text(plan))
     run.save(info)
+
+
+def _text(plan: Plan) -> str:
+    return yaml.safe_dump(plan.recipe.raw, sort_keys=False, allow_unicode=True)
+
+
+def _repair_config(plan: Plan, run: Run) -> None:
+    """Write a damaged config.yaml anew, also of a run that has nothing else to do."""
+    try:
+        run.config_text()
+    except Damaged as error:
+        if run.info:
+            tell(f"{error}; written anew")
+            run.save({**run.info, "config": run.write_config(_text(plan))})
 
 
 def _now() -> str:

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             Text(r["name"]),
             Text(r["recipe"] or "?"),
             Text(r["state"], STATE_STYLES.get(r["state"], "")),
-            f"{r['iterations']['done']}/{r['iterations']['total']}",
+            "?" if r["state"] == "damaged" else f"{r['iterations']['done']}/{r['iterations']['total']}",
             Text(_headline(r["headline"])),
             "?" if updated is None else age(updated),
             spent(r["seconds"]),

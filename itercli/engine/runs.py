@@ -29,6 +29,7 @@ from itercli.engine.store import Entry, Store
 RUN_FILE = "run.json"
 CONFIG = "config.yaml"
 RUN_LOCK = ".lock"
+MEASURED = ("metrics", "model")  # kinds of artifacts that always have metrics
 EVENTS, METRICS = "events.jsonl", "metrics.jsonl"
 
 
@@ -105,14 +106,18 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """The latest metrics of every node, in running order.
 
-        Where a line is damaged, the finished artifacts say what it said.
+        A line that is damaged or gone is made up for by the finished artifact, which says the same.
         """
         lines = self._metrics
         latest = {line["node"]: line for line in lines}
         nodes = self.info.get("nodes", {})
-        if lines.damaged:
-            latest = {i: line for i, line in latest.items() if i in nodes and line["key"] == nodes[i]["key"]}
-            latest |= self._from_manifests(nodes)
+        for i, place in nodes.items():
+            if latest.get(i, {}).get("key") == place["key"]:
+                continue
+            if lines.damaged or place["kind"] in MEASURED:
+                latest.update(self._from_manifest(i, place))
+                if lines.damaged and latest.get(i, {}).get("key") != place["key"]:
+                    latest.pop(i, None)  # the damaged line may have been newer
         return [latest[i] for i in nodes if i in latest]
 
     def write_config(self, text: str) -> str:
@@ -157,19 +162,12 @@ class Run:
     def _metrics(self) -> Lines:
         return Lines(self.path / METRICS, shapes.MetricLine, "time")
 
-    def _from_manifests(self, nodes: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        found = {}
-        for i, place in nodes.items():
-            manifest = self.store.entry(place["kind"], place["key"]).manifest
-            if manifest and manifest["metrics"]:
-                found[i] = {
-                    "node": i,
-                    "iteration": place["iteration"],
-                    "stage": i.partition("/")[2],
-                    "key": place["key"],
-                    "metrics": manifest["metrics"],
-                }
-        return found
+    def _from_manifest(self, node: str, place: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        manifest = self.store.entry(place["kind"], place["key"]).manifest
+        if not manifest or not manifest["metrics"]:
+            return {}
+        line = {"node": node, "iteration": place["iteration"], "stage": node.partition("/")[2]}
+        return {node: {**line, "key": place["key"], "metrics": manifest["metrics"]}}
 
     def link(self, node: str, entry: Entry) -> None:
         """Point the run's folder at an artifact."""

@@ -35,6 +35,15 @@ class Place(Shape):
     models: dict[str, str]
 
 
+class Role(Shape):
+    """A role's start model in run.json."""
+
+    path: str | None = None
+    adapter: str | None = None
+    digest: str | None = None
+    source: str | None = None
+
+
 class RunInfo(Shape):
     """run.json."""
 
@@ -50,7 +59,7 @@ class RunInfo(Shape):
     overrides: list[str] = []
     iterations: int = 0
     seconds: float = 0
-    roles: dict[str, dict[str, str | None]] = {}
+    roles: dict[str, Role] = {}
 
 
 class Event(Shape):

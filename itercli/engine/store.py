@@ -60,10 +60,12 @@ class Entry:
 
     @property
     def manifest(self) -> dict[str, Any] | None:
-        """The manifest, or None while unfinished; also where it is damaged, see `broken`."""
-        with suppress(Damaged):
+        """The manifest, or None while unfinished; also where it is damaged, which is told once."""
+        try:
             return self.sealed()
-        return None
+        except Damaged as error:
+            tell(f"{error}; running the recipe again makes the artifact again")
+            return None
 
     @property
     def broken(self) -> str:

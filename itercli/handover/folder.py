@@ -115,6 +115,7 @@ def _swap(new: Path, target: Path) -> None:
         os.rename(new, target)
     elif not _exchange(new, target):
         old = new.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)
         os.rename(target, old)
         os.rename(new, target)
         shutil.rmtree(old)

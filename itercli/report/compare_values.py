@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from itercli.engine.checked import Damaged
+from itercli.engine.checked import Damaged, tell
 from itercli.engine.rows import read_rows, read_table
 from itercli.engine.runs import Run
 from itercli.engine.store import ROWS, Entry
@@ -141,7 +141,8 @@ class NodeValues:
             return []
         try:
             rows = list(read_table(self.entry.file(ROWS)))
-        except (Damaged, OSError, ValueError):
+        except (Damaged, OSError, ValueError) as error:
+            tell(f"{error}; prompts are not paired")
             return []
         return rows if rows and "prompt_id" in rows[0] else []
 
@@ -152,8 +153,9 @@ class NodeValues:
         for entry in self._feeding("scores"):
             try:
                 rows = list(read_table(entry.file(ROWS), SCORE_FIELDS))
-            except (Damaged, OSError, ValueError):
-                continue  # damaged or gone: not paired
+            except (Damaged, OSError, ValueError) as error:
+                tell(f"{error}; prompts are not paired")
+                continue
             scores = [
                 Score.model_construct(**{**row, "meta": json.loads(row["meta"] or "{}")}) for row in rows
             ]
@@ -166,7 +168,8 @@ class NodeValues:
         for entry in self._feeding("episodes"):
             try:
                 found += read_rows(entry.file(ROWS), Episode)
-            except (Damaged, OSError, ValueError):
+            except (Damaged, OSError, ValueError) as error:
+                tell(f"{error}; prompts are not paired")
                 return []
         return found
 

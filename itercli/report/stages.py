@@ -132,13 +132,12 @@ def _view(
 ) -> StageView:
     entry = run.store.entry(place["kind"], place["key"])
     manifest = entry.manifest
-    broken = _damage(entry, manifest) if manifest is not None else entry.broken
-    if broken:
-        what = f"{entry.path} ({node} of {run.name}) is damaged: {broken}"
-        tell(f"{what}; running the recipe again makes it again")
-    if broken and manifest is None:
+    if manifest is None and (broken := entry.broken):
         return StageView(node, place, entry, "damaged", note=broken)
     if manifest is not None:
+        if broken := _damage(entry, manifest):
+            what = f"{entry.path} ({node} of {run.name}) is damaged: {broken}"
+            tell(f"{what}; running the recipe again makes it again")
         return StageView(
             node,
             place,

@@ -18,7 +18,7 @@ def run(tmp_path: Path) -> Run:
     """Two iterations of a stage with ten metrics; its last one is the headline."""
     found = Run(tmp_path / "runs" / "wide")
     found.path.mkdir(parents=True)
-    nodes: dict[str, Any] = {f"iteration-0{i}/win": {"kind": "metrics"} for i in (1, 2)}
+    nodes: dict[str, Any] = {f"iteration-0{i}/win": {"kind": "metrics", "key": "k"} for i in (1, 2)}
     found.save({"nodes": nodes, "headline": "win.metric_9"})
     for i, node in enumerate(nodes, 1):
         values = {f"metric_{n}": {"value": n + i / 10, "low": n, "high": n + 1} for n in range(10)}
