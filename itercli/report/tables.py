@@ -111,6 +111,20 @@ def clustered(run: Run) -> str:
     return f"intervals over clusters: {'; '.join(notes)}" if notes else ""
 
 
+def ceilings(run: Run) -> list[str]:
+    """What each `ceiling` stage found, as a sentence."""
+    uses = {i: place.get("uses") for i, place in run.info.get("nodes", {}).items()}
+    found: dict[str, str] = {}
+    for line in run.metrics():
+        if uses.get(line["node"]) == "ceiling":
+            m = line["metrics"]
+            found[line["node"]] = (
+                f"{line['stage']}: references that pass: {m['passing']} of {m['references']}; "
+                f"the maximum reachable pass@1 is {m['pass@1']:.3f}"
+            )
+    return list(found.values())
+
+
 def closing(run: Run, outcome: Outcome) -> None:
     """What `iter run` ends with: the table, and where to look next."""
     from rich.console import Console
@@ -122,6 +136,8 @@ def closing(run: Run, outcome: Outcome) -> None:
     if note := clustered(run):
         console.print(note, style="dim", markup=False)
     console.print()
+    for line in ceilings(run):
+        console.print(line, markup=False)
     if outcome.stopped_early:
         console.print(outcome.stopped_early)
     done = (

@@ -178,11 +178,15 @@ class VerilogVerifier:
         return _Expected(None, None, LEVELS[-1])
 
     def _found(self, task: Task, run: SimRun, suffix: str, hardening: Hardening) -> tuple[int, int] | None:
-        """(mismatches, samples) as the bench reports them; (0, 0) for its line that all is well."""
+        """(mismatches, samples) as the bench reports them; (0, 0) for its line that all is well.
+
+        What `final` blocks print after the guard has ended the simulation does not count.
+        """
         mark = suffix if self._bench(task, hardening).marked else ""
+        said = run.output.partition(f"guard{suffix}")[0]
         if task.pass_line is None:
-            return counts(run.output, mark)
-        return (0, 0) if task.pass_line + mark in run.output else None
+            return counts(said, mark)
+        return (0, 0) if task.pass_line + mark in said else None
 
     def _judge(
         self, task: Task, code: str, run: SimRun, expected: _Expected, suffix: str
@@ -197,8 +201,10 @@ class VerilogVerifier:
         if run.timed_out:
             return "timeout", f"ended by {run.ended} after {run.seconds:.0f} s", None
         found = self._found(task, run, suffix, expected.hardening)
-        if f"guard{suffix}" in run.output:
-            return "timeout", f"no end after {self._sim_time(task)} time units of the bench", found
+        before, stopped, _ = run.output.partition(f"guard{suffix}")
+        if stopped and found is None and not (task.pass_line and before.strip()):
+            # Who has given a verdict had nothing left to do: a bench without $finish ends so.
+            return "timeout", f"no end after {self._sim_time(task)} time units of the bench", None
         if self._warnings(task) and (run.log or run.errors):
             said = run.log + run.errors
             return classify_log(said) or "compile", said, None

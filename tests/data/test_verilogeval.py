@@ -11,7 +11,7 @@ import pytest
 from itercli.data.base import DataError
 from itercli.data.verilogeval import VerilogEval
 from itercli.verifiers.verilog import VerilogVerifier
-from itercli.verifiers.verilog_references import verify_references
+from tests.verifiers.benches import failing
 
 REFERENCE = "module RefModule (\n  input a,\n  output b\n);\n\n  assign b = ~a;\n\nendmodule\n\n"
 BENCH = """`timescale 1 ps/1 ps
@@ -132,7 +132,7 @@ def test_v2(tmp_path: Path) -> None:
     for prompt in (*spec, *complete):
         assert prompt.meta["header"] == "module TopModule (\n  input a,\n  output b\n);\n"
         assert prompt.meta["top"] == "TopModule"
-    assert verify_references([*spec, *complete]) == []
+    assert failing([*spec, *complete]) == []
     verifier = VerilogVerifier()
     assert verifier.check(spec[0], "[BEGIN]\n  assign b = !a;\nendmodule\n[DONE]").passed
     assert verifier.check(spec[0], "  assign b = a;\nendmodule").outcome == "mismatch"
@@ -150,8 +150,7 @@ def test_v2_that_times_out(tmp_path: Path) -> None:
     bench = tmp_path / "dataset_spec-to-rtl/Prob001_not_test.sv"
     bench.write_text(BENCH.replace("repeat (20) @", "forever @"))
     prompt = list(VerilogEval(path=tmp_path).prompts())[1]
-    bad = verify_references([prompt])
-    assert [b.outcome for b in bad] == ["timeout"]
+    assert failing([prompt]) == [(prompt.id, "timeout")]
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:

@@ -80,7 +80,10 @@ def test_every_suite_plans(suite: str, tmp_path: Path) -> None:
     if suite == "lm_eval":
         pytest.importorskip("lm_eval")
     (tmp_path / "VerilogEval.jsonl").touch()
-    more = {"lm_eval": ["tasks=[arc_easy]"], "verilogeval": [f"data.path={tmp_path}"]}
+    more = {
+        "lm_eval": ["tasks=[arc_easy]"],
+        **{s: [f"data.path={tmp_path}"] for s in ("verilogeval", "rtllm")},
+    }
     composed = compose_suite([f"suite={suite}", "model=tiny-rtl", *more.get(suite, [])])
     assert "evaluate" in check(composed.raw, base=Path.cwd()).stages["before"]
 

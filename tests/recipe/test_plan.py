@@ -326,6 +326,7 @@ def test_every_shipped_option_composes_and_validates(group: str, name: str, tmp_
     needs = {
         ("model", "custom"): ["model.path=tiny-rtl"],
         ("data", "verilogeval"): [f"data.path={tmp_path}"],
+        ("data", "rtllm"): [f"data.path={tmp_path}"],
         ("data", "rtlcoder"): [f"data.path={tmp_path}"],
         ("sampler", "openai"): ["sampler.base_url=http://127.0.0.1:1/v1", "sampler.model=x"],
         ("data", "longgen"): [f"data.path={tmp_path}"],

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from itercli.records import Message, Prompt
+from itercli.verifiers.verilog import VerilogVerifier
 
 HEADER = "module top_module (\n\tinput clk,\n\tinput [3:0] in,\n\toutput reg [3:0] out\n);\n"
 BODY = "\talways @(posedge clk) out <= in + 4'd3;\nendmodule\n"
@@ -62,3 +65,11 @@ def prompt(wire: str = "logic", reference: bool = True, **meta: Any) -> Prompt:
         meta={"header": HEADER, "bench": BENCH.replace("WIRE", wire), "top": "top_module",
               "reference_name": "reference_module", **meta},
     )  # fmt: skip
+
+
+def failing(prompts: Iterable[Prompt]) -> list[tuple[str, str]]:
+    """Ids of the prompts whose own reference fails, with the outcome."""
+    verifier = VerilogVerifier()
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda p: (p.id, verifier.check(p, p.reference or "").outcome), prompts))
+    return [(name, outcome) for name, outcome in found if outcome != "pass"]
