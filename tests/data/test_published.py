@@ -18,8 +18,11 @@ from itercli.recipe.tree import builtin_dir
 def test_as_many_as_in_the_authors_files_and_their_licence_is_with_them() -> None:
     sizes = {(k, s): len(set(agent_r(k, s))) for k in ("webshop", "textcraft") for s in ("train", "test")}
     assert sizes == {
-        ("webshop", "train"): 3930, ("webshop", "test"): 200, ("textcraft", "train"): 374, ("textcraft", "test"): 100,
-    }  # fmt: skip
+        ("webshop", "train"): 3930,
+        ("webshop", "test"): 200,
+        ("textcraft", "train"): 374,
+        ("textcraft", "test"): 100,
+    }
     assert len(set(agent_r("sciworld", "test"))) == 200
     assert agent_r("webshop", "test")[:2] == (5238, 912)
     for kind in ("webshop", "textcraft"):

@@ -19,8 +19,12 @@ FILES = {
     "prompts": '{"prompt": "What is blue?", "reference": "The sky."}\n',
     "heldout": '{"prompt": "What is green?"}\n',
 }
+RTLCODER = (
+    '{"Instruction": "Invert.", "Input": "module f(input a, output y);", "Response": ["assign y = ~a;"]}\n'
+)
 # What a preset is told beside its name: files of one's own.
 NEEDS = {
+    "itertl": ("path",),
     "upo": ("path", "prompts", "heldout"),
     "online_dpo": ("prompts", "heldout"),
     "spin": ("prompts", "heldout"),
@@ -33,7 +37,7 @@ def given(recipe: str, scale: str, folder: Path) -> list[str]:
     found = [f"recipe={recipe}", f"scale={scale}"]
     for name in NEEDS.get(recipe, ()):
         path = folder / f"{name}.jsonl"
-        path.write_text(FILES[name])
+        path.write_text(RTLCODER if recipe == "itertl" else FILES[name])
         found.append(f"data.{name}={path}")
     return found
 
@@ -59,7 +63,7 @@ def test_every_shipped_scale_composes_validates_and_plans(recipe: str, scale: st
     assert own["loop"]["evaluate"] == raw["loop"]["evaluate"]
 
 
-@pytest.mark.parametrize("recipe", sorted(NEEDS))
+@pytest.mark.parametrize("recipe", sorted(NEEDS.keys() - {"itertl"}))
 def test_a_referee_that_nothing_learns_from_compares_with_the_start(recipe: str, tmp_path: Path) -> None:
     raw, plan = planned(given(recipe, "paper", tmp_path))
     wins = plan.nodes["iteration-02/referee_wins"]
@@ -90,6 +94,45 @@ def test_online_dpo_trains_nothing_but_the_policy(tmp_path: Path) -> None:
     assert plan.nodes["iteration-03/reward"].models["model"].node is None
 
 
+def test_spin_and_upo_have_the_figures_of_their_authors_code(tmp_path: Path) -> None:
+    _, spin = planned(given("spin", "paper", tmp_path))
+    trained: list[Any] = [spin.nodes[f"iteration-0{n}/train"].stage for n in (1, 2, 3, 4)]
+    assert [stage.training.lr for stage in trained] == [5e-7, 5e-7, 1e-7, 1e-7]
+    assert [stage.method.beta for stage in trained] == [0.1, 0.1, 0.1, 5.0]
+    assert {(s.training.optimizer, s.training.epochs, s.training.max_length) for s in trained} == {
+        ("rmsprop", 6, 1024)
+    }
+    assert spin.nodes["iteration-01/sample"].raw["max_new_tokens"] == 256
+    inputs = spin.nodes["iteration-04/train"].inputs["examples"]
+    assert inputs == ["iteration-03/pairs", "iteration-04/pairs"]
+    _, upo = planned(given("upo", "paper", tmp_path))
+    rates = [upo.nodes[f"iteration-0{n}/train"].raw["training"]["lr"] for n in (1, 2, 3)]
+    assert rates == [5e-6, 4e-6, 3e-6]
+
+
+def test_itertl_has_rtlcoders_figures(tmp_path: Path) -> None:
+    _, plan = planned(given("itertl", "paper", tmp_path))
+    sample: Any = plan.nodes["iteration-01/sample"].stage
+    spec: Any = plan.nodes["iteration-01/train"].stage.training  # type: ignore[attr-defined]
+    assert sample.n == 3
+    assert (spec.tuning, spec.lr, spec.batch_size, spec.epochs, spec.max_length) == (
+        "full",
+        1e-5,
+        256,
+        3,
+        2048,
+    )
+
+
+def test_self_lengthen_stops_every_call_as_its_code_does() -> None:
+    for recipe in ("self_lengthen", "self_lengthen_limits"):
+        raw, _ = planned([f"recipe={recipe}", "scale=paper"])
+        assert raw["model"]["path"] == "Qwen/Qwen2-7B-Instruct"
+        stages = {**raw["loop"], **raw.get("after", {})}
+        for name in ("propose", "respond", "extend", "evaluate", *(["limits"] if "limits" in stages else [])):
+            assert stages[name]["stop"] == ["---", "\n---", "\n\n---", "\n\n\n"], name
+
+
 def test_own_models_and_labelled_pairs_without_a_scale(tmp_path: Path) -> None:
     own = [o for o in given("upo", "paper", tmp_path) if not o.startswith("scale")]
     labelled = ["before.draft=null", "before.label=null", "before.labelled=${data.pairs}"]
@@ -113,7 +156,7 @@ def test_own_files_are_asked_for_by_name() -> None:
 def test_a_scale_belongs_to_a_recipe() -> None:
     for overrides, allowed in (
         (["recipe=self_lengthen", "scale=papr"], "paper"),
-        (["recipe=itertl", "scale=paper"], "none"),
+        (["recipe=itertl_mle", "scale=paper"], "none"),
     ):
         with pytest.raises(RecipeError) as caught:
             compose_recipe(overrides)
