@@ -20,7 +20,7 @@ FILES = {
     "heldout": '{"prompt": "What is green?"}\n',
 }
 RTLCODER = (
-    '{"Instruction": "Invert.", "Input": "module f(input a, output y);", "Response": ["assign y = ~a;"]}\n'
+    '{"Instruction": "Invert.", "Input": "module f(output y);", "Response": ["assign y = ~a;"]}\n'
 )
 # What a preset is told beside its name: files of one's own.
 NEEDS = {
