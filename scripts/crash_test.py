@@ -2,9 +2,10 @@
 
 The recipe is run once undisturbed. Then it is started, its whole process group is killed
 (SIGKILL, or SIGTERM with --term), and started again, N times in all; the last time it may
-finish. Every fifth kill comes at a random moment after the start; the others come at a
-random moment after the first new row, checkpoint or finished stage, so that they hit work
-and not only the loading of libraries, however slow the machine is. Passed if
+finish. Every fifth kill comes at a random moment after the start; two of five come just before
+or after a random sync or rename of any of the run's processes; the others come at a random
+moment after the first new row, checkpoint or finished stage, so that they hit work and not
+only the loading of libraries, however slow the machine is. Passed if
 
 * every artifact has the same bytes as in the undisturbed run (rows, adapters, weights),
 * no finished stage was done a second time,
@@ -41,6 +42,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crash_points import Points
 from crash_traces import events, journals, manifests, resumed_trainings, traces, under_way, unfinished
 
 # Accepts all that a model without English can write.
@@ -170,7 +172,9 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
-def start(overrides: list[str], runs: Path, log: Path) -> subprocess.Popen[bytes]:
+def start(
+    overrides: list[str], runs: Path, log: Path, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start the run in a process group of its own."""
     with open(log, "ab") as sink:
         return subprocess.Popen(
@@ -179,6 +183,7 @@ def start(overrides: list[str], runs: Path, log: Path) -> subprocess.Popen[bytes
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            env=env,
         )
 
 
@@ -209,8 +214,21 @@ def pause_for(process: subprocess.Popen[bytes], stage: str, runs: Path) -> None:
         time.sleep(0.02)
 
 
-def disturb(args: argparse.Namespace, overrides: list[str], runs: Path, usual: float, report: Report) -> None:
-    """Kill `args.kills` times, then let it finish."""
+def disturb(
+    args: argparse.Namespace,
+    overrides: list[str],
+    runs: Path,
+    usual: float,
+    points: Points,
+    operations: int,
+    report: Report,
+) -> None:
+    """Kill `args.kills` times, then let it finish.
+
+    Args:
+        usual: Seconds of the undisturbed run.
+        operations: Its syncs and renames.
+    """
     rng = random.Random(args.seed)
     signum = signal.SIGTERM if args.term else signal.SIGKILL
     log = runs.parent / "disturbed.log"
@@ -219,9 +237,14 @@ def disturb(args: argparse.Namespace, overrides: list[str], runs: Path, usual: f
         if args.stages and aimed is None:
             break  # nothing is left to aim at
         before = journals(runs)
-        process = start(overrides, runs, log)
+        at = 0
+        if not aimed and number % 5 in (2, 4):
+            at = rng.choice((1, -1)) * rng.randint(1, max(2 * operations // args.kills, 20))
+        process = start(overrides, runs, log, points.environment(at, signum))
         started = time.monotonic()
-        if aimed:
+        if at:
+            process.wait()
+        elif aimed:
             pause_for(process, aimed, runs)
             pause(process, rng.uniform(0.0, 0.1))
         elif number % 5 == 0:
@@ -235,6 +258,8 @@ def disturb(args: argparse.Namespace, overrides: list[str], runs: Path, usual: f
             ended = signal.Signals(signum).name
             if args.term and code not in (143, -signal.SIGTERM, 0):
                 report.problems.append(f"attempt {number}: exit code {code} after SIGTERM")
+        elif process.returncode in (-signum, 128 + signum):
+            ended = points.name(at)
         else:
             ended = f"finished ({process.returncode})"
             if process.returncode != 0:
@@ -283,13 +308,18 @@ def main() -> int:
         for path in (calm, wild):
             path.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        if start(overrides, calm, folder / "calm.log").wait() != 0:
+        points = Points(folder / "points")
+        if start(overrides, calm, folder / "calm.log", points.environment(0, 0)).wait() != 0:
             print((folder / "calm.log").read_text()[-3000:], file=sys.stderr)
             return 1
         usual = time.monotonic() - started
-        print(f"undisturbed: {usual:.0f} s, {len(manifests(calm))} artifacts", flush=True)
+        operations = points.count
+        print(
+            f"undisturbed: {usual:.0f} s, {len(manifests(calm))} artifacts, {operations} syncs and renames",
+            flush=True,
+        )
         report = Report()
-        disturb(args, overrides, wild, usual, report)
+        disturb(args, overrides, wild, usual, points, operations, report)
 
         want, got = manifests(calm), manifests(wild)
         for artifact in sorted(want.keys() | got.keys()):
@@ -301,10 +331,10 @@ def main() -> int:
             report.problems.append(f"stage {key} was finished {n} times")
         resumed = [e["rows"] for e in events(wild) if e["event"] == "journal_opened" and e["rows"]]
 
-        print(f"{'kill':>4} {'after s':>8} {'how':<14} {'journaled':>9} {'lost':>5}  under way")
+        print(f"{'kill':>4} {'after s':>8} {'how':<18} {'journaled':>9} {'lost':>5}  under way")
         for k in report.kills:
             print(
-                f"{k.number:>4} {k.after:>8.2f} {k.ended:<14} {k.rows_before:>9} {k.lost_rows:>5}  {k.stage}"
+                f"{k.number:>4} {k.after:>8.2f} {k.ended:<18} {k.rows_before:>9} {k.lost_rows:>5}  {k.stage}"
             )
         same = sum(want.get(a) == got.get(a) for a in want)
         print(f"artifacts equal byte for byte: {same} of {len(want)}")
