@@ -24,6 +24,7 @@ from typing import Any
 from itercli import registry
 from itercli.engine.context import Context, StoredArtifact, model_ref
 from itercli.engine.files import Locked
+from itercli.engine.lending import lenders, note_attempt
 from itercli.engine.parent import die_with_parent
 from itercli.engine.store import Entry, Store
 from itercli.errors import IterError
@@ -150,6 +151,13 @@ class Worker:
         }
         if entry.continue_from(origin):
             self._event("started_over", reason="what it works on was made again with other content")
+        trained = {s: _made(store, use["node"]) for s, use in order["models"].items() if use["node"]}
+        if stage.ROWWISE:
+            note_attempt(
+                entry,
+                {"ingredients": order["ingredients"], "inputs": _inputs(inputs), "models": trained},
+            )
+        made = {slot: model["digest"] for slot, model in trained.items()}
         ctx = Context(
             name=order["name"],
             iteration=order["iteration"],
@@ -160,6 +168,7 @@ class Worker:
             shared=self._shared,
             stop=self._stop,
             send=self.send,
+            lenders=lambda: lenders(store, entry, stage, order["ingredients"], made),
         )
         try:
             stage.run(ctx)
@@ -167,11 +176,8 @@ class Worker:
             ctx.close()
         manifest = entry.finish(
             ingredients=order["ingredients"],
-            inputs={
-                slot: [{"id": a.label, "key": a.entry.key, "digest": _digest(a.entry)} for a in artifacts]
-                for slot, artifacts in inputs.items()
-            },
-            models={slot: _made(store, use["node"]) for slot, use in order["models"].items() if use["node"]},
+            inputs=_inputs(inputs),
+            models=trained,
             rows=ctx.row_count,
             record=ctx.record,
             counts=ctx.counts,
@@ -179,10 +185,18 @@ class Worker:
             seconds=time.monotonic() - started,
             work={
                 "resumed_rows": ctx.resumed_rows,
+                **({"borrowed_rows": ctx.borrowed_rows} if ctx.borrowed_rows else {}),
                 "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             },
         )
         self.send({"t": "done", "manifest": manifest, "reused": False})
+
+
+def _inputs(inputs: dict[str, list[StoredArtifact]]) -> dict[str, list[dict[str, str]]]:
+    return {
+        slot: [{"id": a.label, "key": a.entry.key, "digest": _digest(a.entry)} for a in artifacts]
+        for slot, artifacts in inputs.items()
+    }
 
 
 def _digest(entry: Entry) -> str:

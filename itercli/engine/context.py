@@ -13,6 +13,7 @@ from itercli.engine.checked import write_document
 from itercli.engine.clock import WorkClock
 from itercli.engine.files import write_json
 from itercli.engine.journal import RowJournal, tail
+from itercli.engine.lending import Lender
 from itercli.engine.rows import read_rows, write_rows
 from itercli.engine.shapes import Layout
 from itercli.engine.store import CLOCK, JOURNAL, META, MODEL, ROWS, Entry
@@ -117,6 +118,7 @@ class Context:
         shared: dict[str, Any],
         stop: threading.Event,
         send: Callable[[dict[str, Any]], None],
+        lenders: Callable[[], Iterator[Lender]] = lambda: iter(()),
     ) -> None:
         self.name = name
         self.iteration = iteration
@@ -129,6 +131,8 @@ class Context:
         self.counts: dict[str, int] = {}
         self.metrics: dict[str, Any] = {}
         self.resumed_rows = 0
+        self.borrowed_rows: dict[str, int] = {}
+        self.lenders = lenders
         self._shared = shared
         self._stop = stop
         self._send = send
@@ -168,6 +172,11 @@ class Context:
         self.event("journal_opened", rows=len(journal.done), repaired=journal.repaired)
         return journal
 
+    def borrowed(self, lender: Lender, rows: int = 1) -> None:
+        """Count copied rows; the manifest and the run's log say how many there were."""
+        key = lender.entry.key
+        self.borrowed_rows[key] = self.borrowed_rows.get(key, 0) + rows
+
     def shared(self, key: str, make: Callable[[], T]) -> T:
         """An object kept by this worker; another key of the same prefix replaces it."""
         prefix = key.split(":")[0]
@@ -186,6 +195,8 @@ class Context:
     def finish_rows(self, record: type[Record], rows: Iterator[Record], **counts: int) -> None:
         """Write the artifact's rows as Parquet."""
         self.row_count = write_rows(self.work / ROWS, record, rows)
+        for key, count in self.borrowed_rows.items():
+            self.event("note", text=f"{count} of {self.row_count} rows are copies from {key[:8]}")
         self.record = record.__name__
         self.counts.update(counts)
 

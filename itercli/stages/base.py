@@ -125,6 +125,18 @@ class Journal(Protocol):
         ...
 
 
+class Lender(Protocol):
+    """An earlier artifact whose rows may be copied."""
+
+    def rows(self, record: type[R]) -> Iterator[R]:
+        """Its rows."""
+        ...
+
+    def inputs(self, slot: str, kind: str, record: type[R]) -> Iterator[R]:
+        """The rows of a slot that its rows were made from."""
+        ...
+
+
 class StageContext(Protocol):
     """What the engine gives to a running stage."""
 
@@ -162,6 +174,14 @@ class StageContext(Protocol):
         """Write something noteworthy to the run's events."""
         ...
 
+    def lenders(self) -> Iterator[Lender]:
+        """Earlier artifacts that differ in their prompts at most, see `Stage.ROWWISE`."""
+        ...
+
+    def borrowed(self, lender: Lender, rows: int = 1) -> None:
+        """Count rows of which copies were appended to the journal."""
+        ...
+
     def finish_rows(self, record: type[Record], rows: Iterator[Record], **counts: int) -> None:
         """Write the artifact's rows in this order, with counts for the manifest."""
         ...
@@ -190,6 +210,9 @@ class Stage(Component):
             it loaded models, over all iterations.
         STREAMS: Slots that may still be growing when the stage starts.
         SEEDED: Whether it draws random numbers from the run's seed.
+        ROWWISE: Slots whose rows its own rows depend on one by one, by prompt and index. With all else
+            equal, rows of unchanged ones may come from an earlier artifact (`StageContext.lenders`).
+        NOT_IN_ROWS: Options that say which rows there are, not what is in them.
         WITH_PROMPTS: Give it a slot ``prompts`` with the prompts that its inputs go back to.
     """
 
@@ -198,6 +221,8 @@ class Stage(Component):
     STREAMS: ClassVar[frozenset[str]] = frozenset()
     SEEDED: ClassVar[bool] = False
     WITH_PROMPTS: ClassVar[bool] = False
+    ROWWISE: ClassVar[frozenset[str]] = frozenset()
+    NOT_IN_ROWS: ClassVar[frozenset[str]] = frozenset()
     DEFAULTS: ClassVar[tuple[str, ...]] = ()
 
     once: bool = how(

@@ -16,6 +16,7 @@ ON_OVERLONG = (
     "fit: fewer tokens are sampled, and a prompt that leaves room for none counts as not answered."
 )
 OVERLONG = "overlong.json"
+ROOM, CUT = "room", "prompt_tokens_cut"  # in the meta of rows whose prompt was overlong: tokens
 SHOWN = 5
 Measure = Callable[[Sequence[Message]], tuple[int, int | None]]
 
@@ -63,9 +64,9 @@ def fitted(
             del found.messages[prompt.id]
         elif rule == "truncate_left" and (kept := _cut(prompt.messages, context - budget, measure)):
             found.messages[prompt.id] = kept
-            found.meta[prompt.id] = {"prompt_tokens_cut": tokens - measure(kept)[0]}
+            found.meta[prompt.id] = {CUT: tokens - measure(kept)[0]}
         elif rule == "fit":
-            found.meta[prompt.id] = {"room": max(0, context - tokens)}
+            found.meta[prompt.id] = {ROOM: max(0, context - tokens)}
         else:
             rule = "fail"
     if not over:
@@ -76,7 +77,7 @@ def fitted(
             f"{ctx.name}: {len(over)} prompts {what}. Lower max_new_tokens, take other prompts, or "
             f"choose with `on_overlong`: drop, truncate_left or fit"
         )
-    none = sum(meta.get("room") == 0 for meta in found.meta.values())
+    none = sum(meta.get(ROOM) == 0 for meta in found.meta.values())
     fit = f"given what room there is ({none} have none and count as not answered)"
     done = {"drop": "left out", "truncate_left": "cut from the left", "fit": fit}[rule]
     ctx.event("note", text=f"{len(over)} prompts {done}, as they {what}")

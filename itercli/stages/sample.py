@@ -17,9 +17,9 @@ from itercli.recipe.seeds import seed_for
 from itercli.records import Prompt, Trajectory
 from itercli.registry import register
 from itercli.sampling.base import Request, Sampled
-from itercli.stages.base import ModelLink, StageContext, StageError
+from itercli.stages.base import Journal, ModelLink, StageContext, StageError
 from itercli.stages.drawing import DrawingStage, open_sampler
-from itercli.stages.overlong import ON_OVERLONG, Fitted, OnOverlong, fitted
+from itercli.stages.overlong import CUT, ON_OVERLONG, ROOM, Fitted, OnOverlong, fitted
 from itercli.stages.prompts import Prompted
 from itercli.training.base import Interrupted
 
@@ -29,6 +29,8 @@ class Sample(Prompted, DrawingStage):
     """Draws `n` completions per prompt."""
 
     OUTPUT = "trajectories"
+    ROWWISE = frozenset({"prompts"})
+    NOT_IN_ROWS = frozenset({"n", "on_overlong"})
 
     uses: Literal["sample"] = "sample"
     role: str = Field(description="Role whose current version answers.")
@@ -62,6 +64,8 @@ class Sample(Prompted, DrawingStage):
         fit = self.on_overlong == "fit"
         chosen = Fitted()
         seeds = {(p.id, i): seed_for(ctx.seed, p.id, i) for p in prompts for i in range(self.n)}
+
+        self._borrow(ctx, prompts, seeds, journal)
 
         def requests() -> Iterator[Request]:
             for prompt_id, messages in chosen.messages.items():
@@ -113,8 +117,8 @@ class Sample(Prompted, DrawingStage):
             counts["cut_by_length"] += row.finish == "length"
             counts["tokens"] += row.tokens
             counts["no answer"] += row.finish == "error"
-            counts["overlong: fewer tokens"] += row.meta.get("room", 0) > 0
-            counts["overlong: prompt cut"] += "prompt_tokens_cut" in row.meta
+            counts["overlong: fewer tokens"] += row.meta.get(ROOM, 0) > 0
+            counts["overlong: prompt cut"] += CUT in row.meta
             counts["without token ids"] += row.generated is None and row.finish != "error"
             counts["encoded again they differ"] += row.generated is not None and not row.generated.reencodes
             counts["prompts with the text of a control token"] += "control_text" in row.meta
@@ -124,6 +128,25 @@ class Sample(Prompted, DrawingStage):
             journal.ordered(lambda row: (order[row.prompt_id], row.index)),
             **{name: n for name, n in counts.items() if n or name in ("cut_by_length", "tokens")},
         )
+
+    def _borrow(
+        self, ctx: StageContext, prompts: list[Prompt], seeds: dict[tuple[str, int], int], journal: Journal
+    ) -> None:
+        """Copy rows of the same messages from earlier artifacts."""
+        asked = {p.id: p.messages for p in prompts}
+        for lender in ctx.lenders() if len(journal.done) < len(seeds) else ():
+            same = {
+                p.id for p in lender.inputs("prompts", "prompts", Prompt) if p.messages == asked.get(p.id)
+            }
+            for row in lender.rows(Trajectory) if same else ():
+                if ctx.stopping():
+                    raise Interrupted
+                wanted = row.prompt_id in same and row.seed == seeds.get(row.key)
+                # What becomes of a prompt without room depends on `on_overlong`.
+                special = row.finish == "error" or ROOM in row.meta or CUT in row.meta
+                if wanted and not special and row.key not in journal.done:
+                    journal.append(row)
+                    ctx.borrowed(lender)
 
 
 def _noted(drawn: Sampled) -> dict[str, Any]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Literal
 
 from pydantic import Field
 
+from itercli.engine.encode import encode
 from itercli.recipe.fields import Scorer
 from itercli.records import Prompt, Score, Trajectory
 from itercli.registry import how, register
-from itercli.stages.base import Link, Stage, StageContext
+from itercli.stages.base import Lender, Link, Stage, StageContext
 from itercli.stages.carrying import carried
 from itercli.stages.failures import Failures
 from itercli.training.base import Interrupted
@@ -30,6 +33,8 @@ class ScoreStage(Stage):
     """Scores every trajectory of a `sample` stage."""
 
     OUTPUT = "scores"
+    ROWWISE = frozenset({"of", "prompts"})
+    NOT_IN_ROWS = frozenset({"max_failed"})
     STREAMS = frozenset({"of"})
     WITH_PROMPTS = True
 
@@ -73,6 +78,7 @@ class ScoreStage(Stage):
         replaced: dict[tuple[str, int], Score] = {}
         passed = sum(r.passed is True for r in journal.rows())  # type: ignore[attr-defined]
         done = len(journal.done)
+        loans = _loans(ctx, prompts)
         pending: set[Future[Score | Unscored]] = set()
 
         def collect(block: bool) -> None:
@@ -102,7 +108,14 @@ class ScoreStage(Stage):
                         if ctx.stopping():
                             raise Interrupted
                         if trajectory is not None and judged.get(trajectory.key) != trajectory.completion:
-                            pending.add(pool.submit(judge_one, trajectory))
+                            loan = loans.get(trajectory.key)
+                            if loan and loan.of == _digest(trajectory) and trajectory.key not in judged:
+                                journal.append(loan.score)
+                                done += 1
+                                passed += loan.score.passed is True
+                                ctx.borrowed(loan.lender)
+                            else:
+                                pending.add(pool.submit(judge_one, trajectory))
                         # A bounded queue: what is read ahead would be lost work on a stop.
                         collect(block=len(pending) >= 2 * workers)
                 while pending:
@@ -119,6 +132,32 @@ class ScoreStage(Stage):
         outcomes = Counter(r.outcome for r in rows)  # type: ignore[attr-defined]
         counts = {k or "scored": v for k, v in sorted(outcomes.items())}
         ctx.finish_rows(Score, iter(rows), **counts, **failures.finish())
+
+
+@dataclass(frozen=True, slots=True)
+class _Loan:
+    """A score of an earlier artifact, and a digest of the completion that it is of."""
+
+    score: Score
+    of: bytes
+    lender: Lender
+
+
+def _loans(ctx: StageContext, prompts: dict[str, Prompt]) -> dict[tuple[str, int], _Loan]:
+    """Scores of unchanged prompts; whether the completion is the same is seen when it comes."""
+    loans: dict[tuple[str, int], _Loan] = {}
+    for lender in ctx.lenders():
+        same = {p.id for p in lender.inputs("prompts", "prompts", Prompt) if p == prompts.get(p.id)}
+        sampled = lender.inputs("of", "trajectories", Trajectory) if same else ()
+        known = {t.key: _digest(t) for t in sampled if t.prompt_id in same}
+        for score in lender.rows(Score) if known else ():
+            if score.key in known and score.key not in loans:
+                loans[score.key] = _Loan(score, known[score.key], lender)
+    return loans
+
+
+def _digest(trajectory: Trajectory) -> bytes:
+    return blake2b(encode(trajectory), digest_size=16).digest()
 
 
 def _unanswered(score: Score, trajectory: Trajectory) -> Score:

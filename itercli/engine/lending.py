@@ -1,0 +1,126 @@
+"""Rows that earlier artifacts lend, so that a changed data file costs the rows that changed.
+
+A stage's key covers all of its prompts: with one more it is another artifact. But a row of a *row-wise*
+stage depends on its own prompt alone (its seed is made of the prompt's id), beside options, code,
+models and the stage's seed. Artifacts that have all of these in common are a *family*, and one of them
+takes from another, finished or not, the rows of prompts that both have with the same content. It
+takes copies, so that each artifact stays whole by itself, and equal to the bytes of one that was computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from itercli.engine.checked import Damaged, read_document, write_document
+from itercli.engine.files import is_held
+from itercli.engine.journal import whole_rows
+from itercli.engine.rows import read_rows
+from itercli.engine.store import ATTEMPT, JOURNAL, LOCK, ROWS, Entry, Store
+from itercli.errors import IterError
+from itercli.recipe.seeds import digest
+from itercli.records import Record
+from itercli.stages.base import Stage
+
+R = TypeVar("R", bound=Record)
+LOOKED_AT = 500  # artifacts of a kind, newest first: stores grow, and the relative is nearly always new
+
+
+@dataclass(frozen=True)
+class Lender:
+    """An artifact of the same family.
+
+    Attributes:
+        made_from: Slot -> the artifacts that its rows were made from, by key and digest (empty: it grew).
+        finished: Whether it is sealed; else its journal is read.
+    """
+
+    store: Store
+    entry: Entry
+    made_from: Mapping[str, list[dict[str, str]]]
+    finished: bool
+
+    def rows(self, record: type[R]) -> Iterator[R]:
+        """Its rows; they end where the artifact is damaged or being removed."""
+        with suppress(OSError, ValueError, Damaged):
+            yield from _rows(self.entry, self.finished, record)
+
+    def inputs(self, slot: str, kind: str, record: type[R]) -> Iterator[R]:
+        """The rows that its rows in a slot were made from, of those inputs that are as they were."""
+        for place in self.made_from.get(slot, ()):
+            entry = self.store.entry(kind, place["key"])
+            with suppress(OSError, ValueError, Damaged):
+                manifest = entry.sealed()
+                # Made again since, with other content: these are not what its rows are of.
+                if manifest is None or place["digest"] in ("", manifest["digest"]):
+                    yield from _rows(entry, manifest is not None, record)
+
+
+def _rows(entry: Entry, finished: bool, record: type[R]) -> Iterator[R]:
+    return read_rows(entry.file(ROWS), record) if finished else whole_rows(entry.path / JOURNAL, record)
+
+
+def note_attempt(entry: Entry, content: Mapping[str, Any]) -> None:
+    """Keep beside an unfinished attempt's journal what its manifest will say that its rows were made from."""
+    write_document(entry.path / ATTEMPT, content)
+
+
+def lenders(
+    store: Store, entry: Entry, stage: Stage, ingredients: Mapping[str, Any], made: Mapping[str, str]
+) -> Iterator[Lender]:
+    """Other artifacts of an artifact's family, the newest first.
+
+    Args:
+        entry: The artifact that takes.
+        made: Slot -> digest of the model that was trained for it: a key may have been computed twice. A
+            plan leaves out those that aren't there yet.
+    """
+    if not stage.ROWWISE:
+        return
+    family = _family(stage, ingredients)
+    for other in _newest(store, entry.kind):
+        if other.key == entry.key:
+            continue
+        known = _made_from(other)
+        if known is None or _family(stage, known["ingredients"]) != family:
+            continue
+        models = {slot: model.get("digest") for slot, model in known.get("models", {}).items()}
+        if any(models.get(slot, found) != found for slot, found in made.items()):
+            continue
+        yield Lender(store, other, known["inputs"], "files" in known)
+
+
+def _family(stage: Stage, ingredients: Mapping[str, Any]) -> str:
+    """What artifacts have in common whose rows differ only where their prompts do."""
+    options = ingredients.get("options", {})
+    inputs = ingredients.get("inputs", {})
+    return digest(
+        {
+            **ingredients,
+            "options": {name: value for name, value in options.items() if name not in stage.NOT_IN_ROWS},
+            "inputs": {slot: keys for slot, keys in inputs.items() if slot not in stage.ROWWISE},
+        }
+    )
+
+
+def _newest(store: Store, kind: str) -> list[Entry]:
+    found: list[tuple[float, Entry]] = []
+    with suppress(OSError):
+        for path in (store.root / kind).iterdir():
+            if ".damaged-" not in path.name:
+                with suppress(OSError):
+                    found.append((path.stat().st_mtime, Entry(path, kind, path.name)))
+    return [entry for _, entry in sorted(found, key=lambda item: -item[0])[:LOOKED_AT]]
+
+
+def _made_from(entry: Entry) -> dict[str, Any] | None:
+    """The manifest, or what is noted of an attempt that nobody works on; None where there is neither."""
+    try:
+        if (manifest := entry.sealed()) is not None:
+            return manifest
+        # Rows of an attempt under way may yet turn out to be of code or data that were edited meanwhile.
+        return None if is_held(entry.path / LOCK) else read_document(entry.path / ATTEMPT)
+    except (IterError, OSError):
+        return None
