@@ -13,12 +13,12 @@ from itercli.engine.checked import write_document
 from itercli.engine.clock import WorkClock
 from itercli.engine.files import write_json
 from itercli.engine.journal import RowJournal, tail
-from itercli.engine.lending import Lender
 from itercli.engine.rows import read_rows, write_rows
 from itercli.engine.shapes import Layout
 from itercli.engine.store import CLOCK, JOURNAL, META, MODEL, ROWS, Entry
 from itercli.errors import IterError
 from itercli.records import ModelRef, Record
+from itercli.stages.base import Lender
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -174,8 +174,7 @@ class Context:
 
     def borrowed(self, lender: Lender, rows: int = 1) -> None:
         """Count copied rows; the manifest and the run's log say how many there were."""
-        key = lender.entry.key
-        self.borrowed_rows[key] = self.borrowed_rows.get(key, 0) + rows
+        self.borrowed_rows[lender.key] = self.borrowed_rows.get(lender.key, 0) + rows
 
     def shared(self, key: str, make: Callable[[], T]) -> T:
         """An object kept by this worker; another key of the same prefix replaces it."""

@@ -42,6 +42,11 @@ class Lender:
     made_from: Mapping[str, list[dict[str, str]]]
     finished: bool
 
+    @property
+    def key(self) -> str:
+        """Its stage key."""
+        return self.entry.key
+
     def rows(self, record: type[R]) -> Iterator[R]:
         """Its rows; they end where the artifact is damaged or being removed."""
         with suppress(OSError, ValueError, Damaged):

@@ -128,6 +128,11 @@ class Journal(Protocol):
 class Lender(Protocol):
     """An earlier artifact whose rows may be copied."""
 
+    @property
+    def key(self) -> str:
+        """Its stage key."""
+        ...
+
     def rows(self, record: type[R]) -> Iterator[R]:
         """Its rows."""
         ...
