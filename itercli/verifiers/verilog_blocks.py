@@ -22,7 +22,9 @@ _CHANNEL = "<|channel|>final<|message|>"
 _BEGIN = re.compile(
     r"^[ \t>*_`]*\[BEGIN\][*_`]*|\[BEGIN\](?=[ \t]*(?:$|module\b|macromodule\b|`|//|/\*))", re.MULTILINE
 )
-_DONE = re.compile(r"(?<![*_`])[*_`]*\[DONE\][*_`]*[ \t]*$|^[ \t>*_`]*\[DONE\]", re.MULTILINE)
+_DONE = re.compile(
+    r"(?<![*_`])[*_`]*\[DONE\][*_`]*[ \t]*$|^[ \t>*_`]*\[(?:DONE|/?END|/BEGIN)\]", re.MULTILINE
+)
 _TAGS = re.compile(r"<(answer|code|verilog)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 
 _FENCE = re.compile(r"^(?P<lead>[ \t]*(?:(?:>|[-*+]|\d+[.)])[ \t]+|>)*)(?P<run>`{3,}|~{3,})(?P<info>.*)$")

@@ -18,6 +18,9 @@ from itercli.verifiers.verilog_units import declarations, drop_benches, is_stub,
 
 __all__ = ["extract", "is_testbench"]
 
+# A backtick right before `module` is Markdown's, never Verilog's.
+_INLINE_FENCE = re.compile(r"(?<=[^\s`])[ \t]*(`{3,})[ \t]*(?=(?:macro)?module\b)")
+_INLINE = re.compile(r"(?<!`)`(?=(?:macro)?module\b)")
 _GLUED = re.compile(r"\bendmodule(?=(?:macro)?module\b)")  # models that do not stop write it
 # Best first; of equals the last.
 _ORDER = (
@@ -41,6 +44,7 @@ def extract(completion: str, header: str = "", top: str = "top_module") -> str:
     """
     text = completion.removeprefix("\ufeff").replace("\r\n", "\n")
     text = _GLUED.sub("endmodule\n", without_thoughts(text))
+    text = _INLINE.sub(" ", _INLINE_FENCE.sub(r"\n\1\n", text))
     regions, rest = marked(text)
     kind, code = "", ""
     for blocks in (_of_regions(regions), fenced(rest)):

@@ -14,9 +14,15 @@ from itertools import pairwise
 from itercli.verifiers.verilog_units import Declaration, declarations, instantiated, is_stub
 
 _LATER = re.compile(
-    r"\b(?:final|finally|correct(?:ed|ion)?|fix(?:ed)?|revised|updated|improved|instead|actual(?:ly)?|wait|full|"
-    r"complete[d]?)\b",
+    r"\b(?:final(?:ly)?|correct(?:ed|ion)|fix(?:ed)?|revised|updated|improved|wait|oops|actually|mistake|wrong|"
+    r"instead|(?:full|complete|whole) (?:module|code|version|design|answer))\b",
     re.IGNORECASE,
+)
+# What a model that does not stop writes before it answers the next task.
+_NEXT_TASK = re.compile(
+    r"^\W*(?:instruction|question|problem|exercise|task|prompt|user)s?\b|\bplease\b|\byou are\b|"
+    r"\b(?:implement|write|design|create|build) (?:a|an|the)\b",
+    re.IGNORECASE | re.MULTILINE,
 )
 _WORD = r"[A-Za-z_][\w$]*"
 _BLOCKS = {
@@ -99,7 +105,10 @@ def _choose(text: str, tops: list[Declaration]) -> Declaration:
     real = [d for d in tops if not is_stub(text[d.start : d.end])] or tops
     chosen = real[0]
     for before, d in pairwise(real):
-        if _LATER.search(text[before.end : d.start]):
+        between = text[before.end : d.start]
+        if _NEXT_TASK.search(between):
+            break
+        if _LATER.search(between):
             chosen = d
     return chosen
 
