@@ -32,12 +32,15 @@ class Resources:
         vllm: Whether vLLM is installed.
         gpu_bfloat16: Whether that GPU computes in bfloat16.
         cpu_bfloat16: Whether the CPU is fast in it.
+        memory: Bytes of the smallest GPU, or of main memory without one; 0 is not known. Estimates
+            are compared with it, nothing is chosen by it.
     """
 
     cuda: str = ""
     vllm: bool = False
     gpu_bfloat16: bool = False
     cpu_bfloat16: bool = False
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ def this_machine() -> Resources:
         vllm=importable("vllm"),
         gpu_bfloat16=bool(found) and compute_capability() >= HALF_SINCE,
         cpu_bfloat16=cpu_has_bfloat16(),
+        memory=gpu_memory() if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )
 
 
@@ -96,6 +100,13 @@ def compute_capability() -> float:
     """That of the weakest NVIDIA GPU, such as 8.0; that of an A100 where the driver does not say."""
     listed = _nvidia_smi("--query-gpu=compute_cap", "--format=csv,noheader")
     return min((float(v) for v in re.findall(r"^\d+\.\d+$", listed, re.MULTILINE)), default=HALF_SINCE)
+
+
+@cache
+def gpu_memory() -> int:
+    """Bytes of the smallest NVIDIA GPU; 0 where the driver does not say."""
+    listed = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    return min((int(v) * 2**20 for v in re.findall(r"^\d+$", listed, re.MULTILINE)), default=0)
 
 
 @cache

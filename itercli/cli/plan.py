@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from itercli.engine.runs import Run
     from itercli.engine.status import latest_keys, statuses
     from itercli.preflight import problems
+    from itercli.recipe.memory import needs, notes, summary
     from itercli.recipe.plan import build_plan
 
     if args.multirun:
@@ -37,11 +38,14 @@ def run(args: argparse.Namespace) -> int:
         return fail_recipe(error, args.json)
     run_ = Run(Path(args.runs) / (args.name or plan.name))
     status = statuses(plan, run_.store, latest_keys(plan, run_))
+    memory = needs(plan)
+    memory_notes = notes(plan, memory)
     if args.json:
         return emit(
             "itercli.plan/1",
             run=run_.name,
-            notes=plan.notes,
+            notes=[*plan.notes, *memory_notes],
+            memory=[need.to_json() for need in memory],
             stages=[
                 {
                     "node": n.id,
@@ -74,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     console.print(table)
     counts = {a: sum(s.action == a for s in status.values()) for a in style}
     console.print(", ".join(f"{n} to {a}" for a, n in counts.items() if n))
-    for line in plan.notes:
+    for line in filter(None, [*plan.notes, summary(memory), *memory_notes]):
         console.print(line, highlight=False)
     return 0
 

@@ -19,9 +19,7 @@ FILES = {
     "prompts": '{"prompt": "What is blue?", "reference": "The sky."}\n',
     "heldout": '{"prompt": "What is green?"}\n',
 }
-RTLCODER = (
-    '{"Instruction": "Invert.", "Input": "module f(output y);", "Response": ["assign y = ~a;"]}\n'
-)
+RTLCODER = '{"Instruction": "Invert.", "Input": "module f(output y);", "Response": ["assign y = ~a;"]}\n'
 # What a preset is told beside its name: files of one's own.
 NEEDS = {
     "itertl": ("path",),
