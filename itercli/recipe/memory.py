@@ -90,7 +90,8 @@ def notes(plan: Plan, found: list[Need]) -> list[str]:
         need = alike[0]
         parts = ", ".join(f"{name} {_gib(size)}" for name, size in need.parts.items())
         stages = ", ".join(n.stage for n in alike)
-        line = f"{stages}: about {_gib(size)} GiB of memory ({parts}; {need.about}), and this {device} has {_gib(memory)}"
+        line = f"{stages}: about {_gib(size)} GiB of memory ({parts}; {need.about}), "
+        line += f"and this {device} has {_gib(memory)}"
         if need.parts.get("gradients") and "adapter" not in need.about:
             line += ". Training runs on one device (no DeepSpeed, no FSDP): trainer=lora needs far less"
         lines.append(line)
