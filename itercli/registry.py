@@ -9,10 +9,7 @@ reads them, only workers run them.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -20,9 +17,9 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from itercli import plugins
 from itercli.resources import Auto, Resources
 
-PLUGIN_PREFIX = "itercli_plugin_"
 GROUPS = ("stage", "source", "sampler", "scorer", "selector", "method", "environment", "tracker")
 
 # Modules that register the built-in components; importing one must stay cheap.
@@ -208,12 +205,12 @@ def _key_value(value: Any) -> Any:
 def _origin(cls: type) -> tuple[str, str]:
     """Where a class is defined; an edited plug-in that is loaded again is the same place."""
     module = cls.__module__
-    return (module.rpartition("_")[0] if module.startswith(PLUGIN_PREFIX) else module, cls.__qualname__)
+    return (module.rpartition("_")[0] if module.startswith(plugins.PREFIX) else module, cls.__qualname__)
 
 
 C = TypeVar("C", bound=type[Component])
 _components: dict[tuple[str, str], type[Component]] = {}
-_plugin_digest: str | None = None
+_by_module: dict[str, dict[tuple[str, str], type[Component]]] = {}
 
 
 def register(group: str, name: str) -> Callable[[C], C]:
@@ -232,9 +229,8 @@ def register(group: str, name: str) -> Callable[[C], C]:
                 f"{group} {name!r} is already registered by {known.__module__}.{known.__qualname__}"
             )
         cls.NAME, cls.GROUP = name, group
-        if _plugin_digest:
-            cls.SOURCE_DIGEST = _plugin_digest
         _components[group, name] = cls
+        _by_module.setdefault(cls.__module__, {})[group, name] = cls
         return cls
 
     return decorate
@@ -242,40 +238,43 @@ def register(group: str, name: str) -> Callable[[C], C]:
 
 @cache
 def load_builtin() -> None:
-    """Import the built-in components and those of installed plug-in packages."""
+    """Import the built-in components and those of installed plug-in packages.
+
+    The source of such a package becomes part of the keys of every stage that uses it.
+    """
     from importlib.metadata import entry_points
 
     for module in BUILTIN:
         importlib.import_module(module)
     for entry in entry_points(group="itercli.plugins"):
+        before = {name: set(found) for name, found in _by_module.items()}
         entry.load()
+        code = plugins.package_digest(entry.module)
+        for module, classes in _by_module.items():
+            for key in classes.keys() - before.get(module, set()):
+                classes[key].SOURCE_DIGEST = code
 
 
-def load_plugin(path: Path) -> None:
+def load_plugin(path: Path, expected: plugins.Code | None = None) -> plugins.Code:
     """Import a user's Python file so that the components in it register.
 
-    The file's hash becomes part of the keys of every stage that uses them.
+    The hash of the file and of the user's modules that it imports becomes part of the keys of every
+    stage that uses them.
+
+    Args:
+        expected: What it was when the run was planned; another content is refused.
+
+    Raises:
+        Changed: It has another content.
     """
-    global _plugin_digest
     load_builtin()
-    path = path.resolve()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    name = f"{PLUGIN_PREFIX}{path.stem}_{digest}"
-    if name in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    _plugin_digest = digest
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    finally:
-        _plugin_digest = None
+    code, name = plugins.load(path, expected)
+    for module in (*code.modules, name):
+        classes = _by_module.get(module, {})
+        for cls in classes.values():
+            cls.SOURCE_DIGEST = code.digest
+        _components.update(classes)  # also where it was loaded before, and another content since
+    return code
 
 
 def names(group: str) -> list[str]:

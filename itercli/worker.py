@@ -21,16 +21,19 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from itercli import registry
+from itercli import ledger, registry
 from itercli.engine.context import Context, StoredArtifact, model_ref
+from itercli.engine.covered import Guard, verify
 from itercli.engine.files import Locked
 from itercli.engine.lending import lenders, note_attempt
 from itercli.engine.parent import die_with_parent
 from itercli.engine.store import Entry, Store
 from itercli.errors import IterError
+from itercli.plugins import Code
 from itercli.recipe.schema import parse_stage
 from itercli.records import ModelRef
 from itercli.resources import Resources
+from itercli.stages.base import Stage
 from itercli.training.base import Interrupted
 
 LOCK_POLL_SECONDS = 0.2
@@ -85,8 +88,10 @@ class Worker:
     def _run(self, order: dict[str, Any]) -> None:
         entry = Store(Path(order["store"])).entry(order["kind"], order["key"])
         try:
+            ledger.take_over(order["files"])
             for plugin in order["plugins"]:
-                registry.load_plugin(Path(plugin))
+                code = Code.ordered(plugin)
+                registry.load_plugin(code.path, code)
             waited = False
             while True:
                 entry.path.mkdir(parents=True, exist_ok=True)
@@ -144,36 +149,37 @@ class Worker:
         }
         models = {slot: _model(store, use) for slot, use in order["models"].items()}
         stage = parse_stage(order["raw"]).resolved(Resources(**order["resources"]))
-        origin = {
-            # Of an input that still grows the content isn't known: its stage looks at the rows.
-            "inputs": {s: [_digest(a.entry) for a in i] for s, i in inputs.items() if s not in stage.STREAMS},
-            "models": {slot: model.digest for slot, model in models.items()},
-        }
-        if entry.continue_from(origin):
-            self._event("started_over", reason="what it works on was made again with other content")
-        trained = {s: _made(store, use["node"]) for s, use in order["models"].items() if use["node"]}
-        if stage.ROWWISE:
-            note_attempt(
-                entry,
-                {"ingredients": order["ingredients"], "inputs": _inputs(inputs), "models": trained},
+        with ledger.watching() as files:
+            verify(order, stage)
+            origin = {
+                # Of an input that still grows the content isn't known: its stage looks at the rows.
+                "inputs": {
+                    s: [_digest(a.entry) for a in i] for s, i in inputs.items() if s not in stage.STREAMS
+                },
+                "models": {slot: model.digest for slot, model in models.items()},
+            }
+            if entry.continue_from(origin):
+                self._event("started_over", reason="what it works on was made again with other content")
+            trained = {s: _made(store, use["node"]) for s, use in order["models"].items() if use["node"]}
+            if stage.ROWWISE:
+                note_attempt(
+                    entry,
+                    {"ingredients": order["ingredients"], "inputs": _inputs(inputs), "models": trained},
+                )
+            made = {slot: model["digest"] for slot, model in trained.items()}
+            ctx = Context(
+                name=order["name"],
+                iteration=order["iteration"],
+                seed=order["seed"],
+                entry=entry,
+                inputs=dict(inputs),
+                models=models,
+                shared=self._shared,
+                stop=self._stop,
+                send=self.send,
+                lenders=lambda: lenders(store, entry, stage, order["ingredients"], made),
             )
-        made = {slot: model["digest"] for slot, model in trained.items()}
-        ctx = Context(
-            name=order["name"],
-            iteration=order["iteration"],
-            seed=order["seed"],
-            entry=entry,
-            inputs=dict(inputs),
-            models=models,
-            shared=self._shared,
-            stop=self._stop,
-            send=self.send,
-            lenders=lambda: lenders(store, entry, stage, order["ingredients"], made),
-        )
-        try:
-            stage.run(ctx)
-        finally:
-            ctx.close()
+            self._guarded(order, stage, ctx, files)
         manifest = entry.finish(
             ingredients=order["ingredients"],
             inputs=_inputs(inputs),
@@ -190,6 +196,31 @@ class Worker:
             },
         )
         self.send({"t": "done", "manifest": manifest, "reused": False})
+
+    def _guarded(self, order: dict[str, Any], stage: Stage, ctx: Context, files: ledger.Watch) -> None:
+        """Run a stage; if what its key covers was written to meanwhile, nothing that it did is kept.
+
+        Raises:
+            Changed: It was.
+        """
+        guard = Guard(files, self._stop)
+        try:
+            with guard:
+                try:
+                    stage.run(ctx)
+                finally:
+                    ctx.close()
+            if reason := guard.changed():
+                raise ledger.Changed(reason)
+            verify(order, stage)  # also what is new beside the files that were there
+        except BaseException as error:
+            reason = guard.changed()
+            if not reason and not isinstance(error, ledger.Changed):
+                raise
+            Entry(ctx.work, order["kind"], order["key"]).discard()
+            if not reason:
+                raise
+            raise ledger.Changed(f"{reason}; nothing of this stage is stored. {ledger.AGAIN}") from error
 
 
 def _inputs(inputs: dict[str, list[StoredArtifact]]) -> dict[str, list[dict[str, str]]]:

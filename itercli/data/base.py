@@ -7,7 +7,6 @@ for its `fingerprint`, so constructing one must not read the data.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import zlib
 from abc import abstractmethod
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from itercli import ledger
 from itercli.errors import IterError
 from itercli.records import Prompt
 from itercli.registry import Component
@@ -90,8 +90,7 @@ def hash_files(files: Iterable[Path]) -> dict[str, str]:
     hashes: dict[str, str] = {}
     for path in files:
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = ledger.file_sha256(path)
         except OSError as error:
             raise unreadable(path, error) from error
         name, n = path.name, 1
@@ -118,7 +117,7 @@ def read_text(path: Path) -> str:
         DataError: The file is missing, unreadable or not UTF-8.
     """
     try:
-        raw = path.read_bytes()
+        raw = ledger.read_bytes(path)
     except OSError as error:
         raise unreadable(path, error) from error
     try:

@@ -18,11 +18,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from itercli import __version__
 from itercli.engine.devices import gpu_count
 from itercli.engine.runs import Run
 from itercli.engine.signals import Debounce
 from itercli.engine.status import Status, status_of, statuses
 from itercli.engine.workers import WorkerDied, WorkerProcess
+from itercli.ledger import large_files
 from itercli.preflight import problems
 from itercli.recipe.errors import RecipeError
 from itercli.recipe.plan import Node, Plan, build_plan, node_id
@@ -238,13 +240,15 @@ class Runner:
                 "seed": node.seed,
                 "raw": node.raw,
                 "resources": asdict(self.plan.resources),
-                "plugins": [str(p) for p in self.plan.recipe.plugins],
+                "plugins": [code.order() for code in self.plan.recipe.code],
                 "store": str(self.run.store.root.resolve()),
                 "kind": node.kind,
                 "key": node.key,
                 "unfit": status.unfit,
                 "reason": status.reason,
+                "itercli": __version__,
                 "ingredients": node.ingredients,
+                "files": large_files(),
                 "inputs": {slot: [self._place(i) for i in ids] for slot, ids in node.inputs.items()},
                 "models": {
                     slot: {
@@ -449,7 +453,7 @@ class Runner:
         # The same plan with fewer iterations: keys of what is done are unchanged, and what
         # runs after the loop is connected to the iteration that is now the last.
         self.config = self.config.model_copy(update={"iterations": last})
-        self.plan = build_plan(replace(self.plan.recipe, config=self.config), resources=self.plan.resources)
+        self.plan = build_plan(replace(self.plan.recipe, config=self.config), like=self.plan)
         self._note_keys()
         self.status = statuses(self.plan, self.run.store)
         self.run.event("stopped_early", node=node.id, reason=self.outcome.stopped_early)

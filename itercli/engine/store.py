@@ -218,6 +218,10 @@ class Entry:
         write_document(self.path / ORIGIN, origin)
         return other
 
+    def discard(self) -> None:
+        """Throw away the rows and checkpoints of an unfinished attempt."""
+        self._drop_work()
+
     def lock(self) -> AbstractContextManager[None]:
         """Hold the artifact for writing; raises `Locked` if another process does."""
         return lock(self.path / LOCK, f"process {os.getpid()}")

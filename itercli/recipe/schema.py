@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from itercli import registry
 from itercli.models import ModelSpec
+from itercli.plugins import Code, clash
 from itercli.recipe.errors import Problem, RecipeError, nearest, shorten
 from itercli.recipe.fields import NESTED, UNKNOWN, Trackers
 from itercli.recipe.schedule import at_iteration
@@ -106,13 +107,14 @@ class Recipe:
         later: Stages of the loop whose options change by iteration: iteration from 2 -> name ->
             (mapping, stage); in `stages` they are as in the first.
         schedules: Dotted key of each list by iteration -> how many values it has.
+        code: The plug-ins, as they were when they were loaded.
     """
 
     config: RecipeConfig
     stages: dict[Scope, dict[str, Stage]]
     raw_stages: dict[Scope, dict[str, dict[str, Any]]]
     raw: dict[str, Any]
-    plugins: tuple[Path, ...] = ()
+    code: tuple[Code, ...] = ()
     locate: Locate = field(default=lambda key: "", compare=False)
     later: dict[int, dict[str, tuple[dict[str, Any], Stage]]] = field(default_factory=dict)
     schedules: dict[str, int] = field(default_factory=dict)
@@ -121,6 +123,11 @@ class Recipe:
         """A stage's mapping and the stage as it is in an iteration."""
         own = self.later.get(iteration, {}) if scope == "loop" else {}
         return own.get(name) or (self.raw_stages[scope][name], self.stages[scope][name])
+
+    @property
+    def plugins(self) -> tuple[Path, ...]:
+        """Files of the plug-ins."""
+        return tuple(code.path for code in self.code)
 
 
 def parse_stage(raw: dict[str, Any]) -> Stage:
@@ -165,12 +172,13 @@ def check(
             if isinstance(raw.get(s, ""), dict | None)
         },
     }
-    plugins = []
+    code: list[Code] = []
     for n, entry in enumerate(raw.get("plugins") or []):
         path = (base / str(entry)).resolve()
         try:
-            registry.load_plugin(path)
-            plugins.append(path)
+            code.append(registry.load_plugin(path))
+            if what := clash(code):
+                problems.append(Problem(f"plugins.{n}", what, found=str(entry)))
         except Exception as error:  # a user's file may raise anything on import
             what = f"can't be imported: {type(error).__name__}: {error}; its components were not checked"
             problems.append(Problem(f"plugins.{n}", what, found=str(entry)))
@@ -218,7 +226,7 @@ def check(
         ]
         raise RecipeError(dict.fromkeys(located), name)
     assert config is not None
-    return Recipe(config, stages, raw_stages, raw, tuple(plugins), locate, later, schedules)
+    return Recipe(config, stages, raw_stages, raw, tuple(code), locate, later, schedules)
 
 
 def _config(raw: dict[str, Any], problems: list[Problem]) -> RecipeConfig | None:

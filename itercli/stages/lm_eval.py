@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from itercli.ledger import file_sha256
 from itercli.recipe.errors import nearest
 from itercli.registry import how, register
 from itercli.resources import ComputeDtype
@@ -70,7 +71,7 @@ class LmEval(Stage):
             root = Path(self.include_path)
             for path in sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
                 total.update(f"{path.relative_to(root)}\0".encode())
-                total.update(hashlib.sha256(path.read_bytes()).digest())
+                total.update(bytes.fromhex(file_sha256(path)))
         try:
             return {"lm_eval": version("lm_eval"), "include_path": total.hexdigest()[:16]}
         except PackageNotFoundError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from itercli import ledger
 from itercli.engine import sandbox
 from itercli.errors import IterError
 
@@ -197,8 +198,19 @@ def _read(path: Path, limit: int = 16 << 20) -> bytes:
         return file.read(limit)
 
 
-@functools.cache
 def _version(argv: tuple[str, ...], readable: tuple[str, ...]) -> str:
+    """The first line that a tool prints; it is asked again once its file is another."""
+    program = shutil.which(argv[0]) or argv[0]
+    try:
+        ledger.watch(Path(program))
+        stamp = ledger.Stamp.of(os.stat(program))
+    except OSError as error:
+        raise ToolMissing(f"{argv[0]}: {error.strerror}. {MISSING}") from error
+    return _asked(argv, readable, stamp)
+
+
+@functools.cache
+def _asked(argv: tuple[str, ...], readable: tuple[str, ...], stamp: ledger.Stamp) -> str:
     with sandbox.tempdir() as folder:
         try:
             limits = sandbox.Limits(wall=60, memory=2 << 30)

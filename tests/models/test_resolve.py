@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from itercli import models
+from itercli import ledger, models
 from itercli.models import ModelError, ModelNotFound, ModelSpec, known, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -164,21 +165,32 @@ def test_remote_code_is_part_of_the_digest_when_trusted(tmp_path):
 
 
 def test_second_digest_reads_nothing_and_sees_changes(tmp_path, monkeypatch):
-    from itercli.models import digest
-
     folder = make_model(tmp_path / "m")
-    for file in folder.iterdir():
-        os.utime(file, (1_000_000, 1_000_000))
+    monkeypatch.setattr(ledger, "SETTLED_NS", -1)
     read: list[str] = []
-    original = digest.hash_file
-    monkeypatch.setattr(digest, "hash_file", lambda p: (read.append(p.name), original(p))[1])
+    original = ledger._hash
+    monkeypatch.setattr(ledger, "_hash", lambda p: (read.append(p.name), original(p))[1])
     first = models.folder_digest(folder)
     assert len(read) == 3
+    ledger._known.clear()  # as in another process
     assert models.folder_digest(folder) == first
     assert len(read) == 3
     (folder / "model.safetensors").write_bytes(b"WEIGHTS")
     assert models.folder_digest(folder) != first
     assert read[3:] == ["model.safetensors"]
+
+
+def test_an_edit_that_sets_the_time_back_is_seen(tmp_path, monkeypatch):
+    folder = make_model(tmp_path / "m")
+    monkeypatch.setattr(ledger, "SETTLED_NS", -1)
+    first = models.folder_digest(folder)
+    weights = folder / "model.safetensors"
+    before = weights.stat()
+    time.sleep(0.02)  # more than a tick of the clock that files are stamped by
+    weights.write_bytes(weights.read_bytes()[::-1])
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert weights.stat().st_mtime_ns == before.st_mtime_ns
+    assert models.folder_digest(folder) != first
 
 
 def test_fresh_file_is_not_trusted_to_the_cache(tmp_path):
