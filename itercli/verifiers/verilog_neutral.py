@@ -54,7 +54,7 @@ def _call(tokens: list[Token], i: int) -> int | None:
             depth -= 1
         elif depth == 0:
             return j if text == ";" else None
-        elif text in _UNFIT:
+        elif text in _UNFIT or text in PRINTING:
             return None
     return None
 
