@@ -69,7 +69,7 @@ class Generated(Record):
         ended: Whether the last id is an end token.
         text: `text_digest` of the text.
         vocabulary: Digest of the tokenizer's vocabulary (`sampling.tokens.vocabulary`).
-        reencodes: Whether encoding the text behind its prompt gives these ids.
+        reencodes: Whether encoding the text behind its prompt gives these ids; None if nobody tried.
         logprobs: Log-probability of each id in nats under the model itself, that is at temperature 1
             and before top-k, top-p and penalties; None if the stage did not ask for them.
     """
@@ -78,7 +78,7 @@ class Generated(Record):
     ended: bool
     text: str
     vocabulary: str
-    reencodes: bool = True
+    reencodes: bool | None = None
     logprobs: list[float] | None = None
 
     def of(self, text: str) -> bool:

@@ -23,6 +23,7 @@ from itercli.engine.retry import pause, retry_after
 from itercli.models.template_date import asks_for_date, date_string
 from itercli.records import ModelRef
 from itercli.sampling.base import Request, Sampled, SamplerError
+from itercli.sampling.openai_tokens import asks, gives_ids, tokens_of
 from itercli.sampling.policies import by_version, distinct, policy_of
 from itercli.sampling.specs import OpenAISpec
 
@@ -92,6 +93,9 @@ class OpenAISampler:
         # Options that this server doesn't know; they are off, and no longer sent.
         self._unsent: set[str] = set()
         self._adapters: dict[str, str] = {}
+        # Whether the server gives token ids, and what has been said of what it does not give.
+        self._ids = False
+        self._told: set[str] = set()
         # Dates for the templates of models that ask for one, by the server's name of the model.
         self._dates: dict[str, str] = {}
 
@@ -116,7 +120,9 @@ class OpenAISampler:
             seconds = round(time.perf_counter() - started, 3)
             # The server's weights can't be read: only its list of names is checked.
             probe = {"listed": name in listed}
-            reports.append({"switch": how, "served": name, "seconds": seconds, "probe": probe})
+            reports.append(
+                {"switch": how, "served": name, "seconds": seconds, "probe": probe, "token_ids": self._ids}
+            )
         for digest in self._adapters.keys() - refs.keys():
             old = self._adapters.pop(digest)
             self._send("POST", "unload_lora_adapter", {"lora_name": old}, f"unloading {old}")
@@ -151,6 +157,7 @@ class OpenAISampler:
 
     def _models(self) -> list[str]:
         answer = self._send("GET", "models", None, "the list of models")
+        self._ids = gives_ids(answer)
         return [str(entry.get("id")) for entry in answer.get("data", []) if isinstance(entry, dict)]
 
     def _load_adapter(self, model: ModelRef) -> str:
@@ -229,6 +236,12 @@ class OpenAISampler:
             raise SamplerError(f"request {request.key}: the answer holds no completion: {answer}") from error
         reason = choice.get("finish_reason")
         usage = answer.get("usage") or {}
+        wanted = request.params.logprobs
+        generated = tokens_of(choice, text, logprobs=wanted)
+        if generated is None:
+            self._tell("token ids: training encodes its texts anew")
+        if wanted and (generated is None or generated.logprobs is None):
+            self._tell("log-probabilities with their token ids, so none are kept")
         return Sampled(
             key=request.key,
             text=text,
@@ -239,7 +252,14 @@ class OpenAISampler:
                 "served": answer.get("model"),
                 **({"unsent": sorted(self._unsent)} if self._unsent else {}),
             },
+            generated=generated,
         )
+
+    def _tell(self, what: str) -> None:
+        """Log once what the server does not give."""
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("%s gives no %s", self.spec.base_url, what)
 
     def _ask(self, path: str, body: dict[str, Any], what: str, stop: threading.Event) -> dict[str, Any]:
         """Send a request; again without an option that the server refuses, if it is off.
@@ -289,12 +309,14 @@ class OpenAISampler:
             for name, value in options.items()
             if not (name in self._unsent and value == NEUTRAL[name])
         }
+        chat = spec.endpoint == "chat"
+        body |= asks(ids=self._ids, logprobs=params.logprobs, chat=chat)
         if params.stop:
             body["stop"] = list(params.stop)
         if params.json_schema is not None:
             schema = {"name": _schema_name(params.json_schema), "schema": params.json_schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if spec.endpoint == "chat":
+        if chat:
             if body["model"] in self._dates:  # the server renders the template, and has a clock
                 body["chat_template_kwargs"] = {"date_string": self._dates[body["model"]]}
             body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]

@@ -132,7 +132,7 @@ class ForwardStage(SummaryStage):
         self, ctx: StageContext, trajectories: dict[Key, Trajectory], tokenizer: Any, limit: float
     ) -> tuple[dict[Key, Row], Counter[str]]:
         from itercli.sampling.prompting import needed_end, prompt_of
-        from itercli.training.answers import sampled_ids
+        from itercli.training.answers import differs, sampled_ids
         from itercli.training.collate import Row
 
         end = needed_end(tokenizer)
@@ -152,7 +152,7 @@ class ForwardStage(SummaryStage):
                 ids += [end] if self.ENDS and stopped else []
             else:
                 counts["in the ids sampled"] += 1
-                counts["encoded again they differ"] += not known.reencodes
+                counts["encoded again they differ"] += differs(prompt, trajectory.completion, known)
                 if known.ended and not self.ENDS:
                     ids = ids[:-1]
             row = Row.of(prompt.ids, ids)

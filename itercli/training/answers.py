@@ -29,6 +29,14 @@ def sampled_ids(prompt: EncodedPrompt, text: str, generated: Generated | None) -
     return generated.ids if prompt.decode(body) == text else None
 
 
+def differs(prompt: EncodedPrompt, text: str, generated: Generated) -> bool:
+    """Whether a text that was sampled in these ids would be encoded in others."""
+    if generated.reencodes is not None:
+        return not generated.reencodes
+    body = generated.ids[: len(generated.ids) - generated.ended]
+    return prompt.behind(text, closed=generated.ended) != body
+
+
 class AnswerEncoder:
     """Encodes prompts and answers for training, and counts how.
 
@@ -72,7 +80,7 @@ class AnswerEncoder:
             self._data([text])
             return [*prompt.behind(text, closed=close), *([self.end] if close else [])]
         self._count("answers_sampled", True)
-        self._count("answers_reencoded_differ", not generated.reencodes)
+        self._count("answers_reencoded_differ", differs(prompt, text, generated))
         return [*ids, *([self.end] if close and not generated.ended else [])]
 
     def _data(self, texts: Iterable[str]) -> None:

@@ -35,6 +35,9 @@ class Server:
         self.tries: Counter[str] = Counter()
         self.fault: Callable[[str, int], Fault | None] = lambda text, attempt: None
         self.most = self.now = 0
+        # Answers as vLLM's server does, with these fields.
+        self.ids = False
+        self.tokens: Callable[[dict], dict] = lambda body: {"token_ids": [5, 6, 2]}
         self.lock = threading.Lock()
         outer = self
 
@@ -54,7 +57,8 @@ class Server:
                 self.wfile.write(raw)
 
             def do_GET(self) -> None:
-                self.reply(200, {"data": [{"id": "tiny"}, {"id": "tiny-it1"}]})
+                kind = {"owned_by": "vllm"} if outer.ids else {}
+                self.reply(200, {"data": [{"id": "tiny"} | kind, {"id": "tiny-it1"}]})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -95,7 +99,9 @@ class Server:
                 said = f"{text}:{body['seed']}"
                 choice = {"message": {"content": said}} if "messages" in body else {"text": said}
                 usage = {"completion_tokens": 3, "prompt_tokens": 5}
-                choices = [choice | {"finish_reason": "stop"}]
+                if outer.ids:
+                    choice |= outer.tokens(body)
+                choices = [{"finish_reason": "stop"} | choice]
                 self.reply(200, {"choices": choices, "usage": usage, "model": body["model"]})
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -408,3 +414,43 @@ def test_request_of_a_call_that_was_given_up_is_not_tried_again_in_the_next() ->
     given_up.set()
     with pytest.raises(_Cancelled):  # though the sampler itself has not been stopped
         sampler._complete(ask("p", 1), given_up)
+
+
+def test_token_ids_where_the_server_gives_them(server, caplog):
+    server.ids = True
+    given = OpenAISpec(base_url=server.url, model="tiny").build()
+    report = given.load(START)
+    assert report["token_ids"]
+    (row,) = given.generate([ask("a", 0, 1, logprobs=True)], never)
+    assert server.bodies[-1]["return_token_ids"]
+    assert server.bodies[-1]["logprobs"] is True
+    assert server.bodies[-1]["skip_special_tokens"] is False
+    assert (row.generated.ids, row.generated.ended, row.generated.vocabulary) == ([5, 6, 2], True, "")
+    assert row.generated.of(row.text)
+    assert row.generated.logprobs is None, "there are none in the answer"
+    assert "no log-probabilities" in caplog.text
+    # A stop string, and log-probabilities in the form of either endpoint.
+    content = {"content": [{"token": "x", "logprob": value} for value in (-1, -0.5, -2.0)]}
+    server.tokens = lambda body: {"token_ids": [5, 6, 7], "stop_reason": "x", "logprobs": content}
+    (row,) = given.generate([ask("b", 0, 1, logprobs=True)], never)
+    assert not row.generated.ended
+    assert row.generated.logprobs == [-1.0, -0.5, -2.0]
+    plain = OpenAISpec(base_url=server.url, model="tiny", endpoint="completions").build()
+    plain.load(START)
+    server.tokens = lambda body: {"token_ids": [5], "logprobs": {"token_logprobs": [-0.25]}}
+    (row,) = plain.generate([ask("c", 0, 1, logprobs=True)], never)
+    assert server.bodies[-1]["logprobs"] == 1
+    assert row.generated.logprobs == [-0.25]
+    for odd in ([], "5", [5, -1], [5, None], None):
+        server.tokens = lambda body, odd=odd: {"token_ids": odd, "logprobs": {"token_logprobs": [None]}}
+        (row,) = plain.generate([ask("d", 0, 1, logprobs=True)], never)
+        assert row.generated is None
+
+
+def test_without_token_ids_the_sampler_says_so(server, caplog):
+    sampler = OpenAISpec(base_url=server.url, model="tiny").build()
+    assert not sampler.load(START)["token_ids"]
+    rows = list(sampler.generate([ask("a", i, i) for i in range(3)], never))
+    assert "return_token_ids" not in server.bodies[-1]
+    assert [row.generated for row in rows] == [None] * 3
+    assert caplog.text.count("gives no token ids: training encodes its texts anew") == 1

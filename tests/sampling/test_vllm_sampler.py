@@ -13,6 +13,7 @@ import pytest
 from itercli.resources import importable
 from itercli.sampling.base import SamplerError
 from itercli.sampling.probe import PROBE_TEXT
+from itercli.sampling.prompting import prompt_of
 from itercli.sampling.specs import TransformersSpec, VllmSpec
 from itercli.sampling.vllm_sampler import _sampled
 from tests.models.test_merging import adapt, make
@@ -90,6 +91,23 @@ def test_engine(adapter, models, tmp_path):
             for b in seen:
                 assert a == b or sum(seen[a][k] == seen[b][k] for k in found) < len(found) // 2
         assert all(row.tokens <= 64 - 2 * row.key[1] for row in rows)
+        for row in rows:
+            kept = row.generated
+            assert len(kept.ids) == row.tokens
+            assert kept.ended == (row.finish == "stop") == (kept.ids[-1] == 2)
+            prompt = prompt_of(sampler._tokenizer, ask("count to 3").messages)
+            assert row.text == prompt.decode(kept.ids[: len(kept.ids) - kept.ended])
+        hot = [ask("count", i, i, max_new_tokens=60, temperature=3.0, logprobs=True) for i in range(30)]
+        shown = [row for row in sampler.generate(hot, never) if "<|im_start|>" in row.text]
+        assert shown, "hot enough for a special token inside"
+        for row in shown:
+            assert row.generated.ids.count(1) == row.text.count("<|im_start|>")
+            assert len(row.generated.logprobs) == len(row.generated.ids)
+            assert max(row.generated.logprobs) <= 0
+        request = ask("count", max_new_tokens=60, temperature=3.0, stop=("<|im_start|>",))
+        for stopped in sampler.generate([replace(r, params=request.params) for r in hot], never):
+            assert "<|im_start|>" not in stopped.text
+            assert stopped.generated is None or 1 not in stopped.generated.ids
 
         # Given up in the middle: the engine is free for the next call.
         stream = sampler.generate(requests, never)
