@@ -145,18 +145,19 @@ class TokenizerFacts:
         """Whether data hold the text of a control token."""
         return any(self._control.search(text) for text in texts)
 
-    def encode(self, text: str, *, special: bool = False) -> list[int]:
+    def encode(self, text: str, pair: str | None = None, *, special: bool = False) -> list[int]:
         """Ids of a text in which data are hidden.
 
         Args:
+            pair: A second text, in the tokenizer's own form for two.
             special: Let the tokenizer add its own special tokens.
         """
-        if self._nonce not in text or self._plain is None:
-            return list(self._tokenizer(self.show(text), add_special_tokens=special)["input_ids"])
+        texts = [one for one in (text, pair) if one is not None]
+        if self._plain is None or not any(self._nonce in one for one in texts):
+            return list(self._tokenizer(*map(self.show, texts), add_special_tokens=special)["input_ids"])
         tokenizer, aliases, ids = self._plain
-        named = self._control.sub(lambda found: aliases[found[0]], text)
-        encoded = tokenizer.encode(self.show(named), add_special_tokens=special).ids
-        return [ids.get(i, i) for i in encoded]
+        named = [self.show(self._control.sub(lambda found: aliases[found[0]], one)) for one in texts]
+        return [ids.get(i, i) for i in tokenizer.encode(*named, add_special_tokens=special).ids]
 
     @cached_property
     def _plain(self) -> tuple[Any, Mapping[str, str], Mapping[int, int]] | None:

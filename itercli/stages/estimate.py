@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,8 @@ class Estimate(ClassifyStage):
 
     OUTPUT = "pairs"
     SEEDED = True
+    VERSION: ClassVar[int] = 2
+
     uses: Literal["estimate"] = "estimate"
     of: str = Field(description="A stage with preference pairs.")
     passes: int = Field(10, ge=2, description="Forward passes with dropout for each pair.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -30,6 +30,7 @@ class Prefer(ModelStage):
     """
 
     OUTPUT = "scores"
+    VERSION: ClassVar[int] = 2
     WITH_PROMPTS = True
 
     uses: Literal["prefer"] = "prefer"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,7 @@ class RewardStage(ClassifyStage):
     """
 
     OUTPUT = "scores"
+    VERSION: ClassVar[int] = 2
     WITH_PROMPTS = True
 
     uses: Literal["reward"] = "reward"

@@ -2,7 +2,8 @@
 
 Training and inference share these, so a model never sees a frame that it was not trained on.
 Everything goes through the classifier's own chat template and tokenizer: a policy's token ids
-mean nothing to another model.
+mean nothing to another model. Control tokens in the texts stay text, as in prompts
+(`itercli.sampling.tokenizer_facts`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from itercli.records import Message, ModelRef
+from itercli.sampling.tokenizer_facts import facts
 
 _MARK = "itercli-text-mark"
 
@@ -46,18 +48,19 @@ def reward_input(tokenizer: Any, messages: Sequence[Message], answer: str, limit
     Args:
         limit: Longest result in tokens.
     """
+    about = facts(tokenizer)
     if getattr(tokenizer, "chat_template", None):
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        turns.append({"role": "assistant", "content": answer})
+        turns = [{"role": m.role, "content": about.hide(m.content)} for m in messages]
+        turns.append({"role": "assistant", "content": about.hide(answer)})
         text = tokenizer.apply_chat_template(turns, tokenize=False)
         # The template has written its special tokens, a BOS among them.
         ids = _ids(tokenizer, text)
     else:
-        before = "\n".join(m.content for m in messages)
+        before, answer = about.hide("\n".join(m.content for m in messages)), about.hide(answer)
         if tokenizer.sep_token_id is not None:
-            ids = list(tokenizer(before, answer)["input_ids"])
+            ids = about.encode(before, answer, special=True)
         else:
-            ids = list(tokenizer(f"{before}\n{answer}")["input_ids"])
+            ids = about.encode(f"{before}\n{answer}", special=True)
             ids += _end(tokenizer, ids)
     while tokenizer.bos_token_id is not None and ids[:2] == [tokenizer.bos_token_id] * 2:
         ids.pop(0)
@@ -82,7 +85,8 @@ def comparison_input(
     head, tail = _frame(tokenizer)
     shown = [m.content if len(messages) == 1 else f"{m.role}: {m.content}" for m in messages]
     labels = [_ids(tokenizer, text) for text in ("Request: ", "\nAnswer 1: ", "\nAnswer 2: ")]
-    request, one, two = (_ids(tokenizer, text) for text in ("\n".join(shown), first, second))
+    hide = facts(tokenizer).hide
+    request, one, two = (_ids(tokenizer, hide(text)) for text in ("\n".join(shown), first, second))
     room = limit - sum(map(len, (head, tail, *labels)))
     if room < 2:
         raise ValueError(f"{limit} tokens leave no room for two answers; raise max_length")
@@ -109,7 +113,7 @@ def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return facts(tokenizer).encode(text)
 
 
 def _end(tokenizer: Any, ids: Sequence[int]) -> list[int]:
