@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from itercli.engine.context import Context, StoredArtifact
+from itercli.engine.context import Context
 from itercli.engine.journal import RowJournal
-from itercli.engine.rows import read_rows, write_rows
+from itercli.engine.rows import read_rows
 from itercli.engine.store import ROWS, Entry
 from itercli.preference.uncertainty import LN2
 from itercli.records import Message, ModelRef, PreferencePair, Prompt, Record, Score, Trajectory
@@ -28,6 +28,7 @@ from itercli.training.classifier_inputs import reward_input
 from itercli.training.classifiers import Estimator, Reward
 from itercli.training.estimator import both_orders
 from itercli.training.models import load_tokenizer
+from tests.stages.sealed import sealed
 from tests.training.classifiers import LORA, preferences, tiny
 from tests.training.tiny import tiny_job
 
@@ -59,9 +60,7 @@ def context(
 ) -> Context:
     artifacts = {}
     for slot, (record, rows) in inputs.items():
-        (folder / slot).mkdir(parents=True, exist_ok=True)
-        write_rows(folder / slot / ROWS, record, rows)
-        artifacts[slot] = [StoredArtifact(Entry(folder / slot, "x", slot), slot)]
+        artifacts[slot] = [sealed(folder / slot, record, rows)]
     work = folder / "out"
     work.mkdir(exist_ok=True)
     return Context(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from itercli.engine.context import Context, StoredArtifact
+from itercli.engine.context import Context
 from itercli.engine.journal import RowJournal
-from itercli.engine.rows import read_rows, write_rows
+from itercli.engine.rows import read_rows
 from itercli.engine.store import ROWS, Entry
 from itercli.records import Message, ModelRef, Prompt, Trajectory
 from itercli.sampling.prompting import encode_example
@@ -22,6 +22,7 @@ from itercli.training.base import Interrupted, LoraSpec
 from itercli.training.models import load_model, load_tokenizer, save_adapter
 from tests.conftest import Project
 from tests.recipe.test_plan import EVALUATE, toy
+from tests.stages.sealed import sealed
 from tests.training.tiny import tiny_ref
 
 TEXTS = ["assign y = a;", "a b c d " * 12, "x", "", "always @(posedge clk)", "z" * 90]
@@ -64,9 +65,7 @@ def context(folder: Path, models: Models, stop: threading.Event | None = None) -
     ]  # fmt: skip
     inputs: dict[str, list[Any]] = {}
     for slot, record, rows in (("prompts", Prompt, prompts), ("of", Trajectory, drawn)):
-        (folder / slot).mkdir(parents=True, exist_ok=True)
-        write_rows(folder / slot / ROWS, record, rows)
-        inputs[slot] = [StoredArtifact(Entry(folder / slot, "x", slot), slot)]
+        inputs[slot] = [sealed(folder / slot, record, rows)]
     (folder / "out").mkdir(exist_ok=True)
     return Context(
         name="kl", iteration=1, seed=3, entry=Entry(folder / "out", "metrics", "key"), inputs=inputs,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from itercli.engine.context import Context, StoredArtifact
+from itercli.engine.context import Context
 from itercli.engine.journal import RowJournal
-from itercli.engine.rows import read_rows, write_rows
+from itercli.engine.rows import read_rows
 from itercli.engine.store import ROWS, Entry
 from itercli.records import Message, ModelRef, Prompt, Trajectory
 from itercli.sampling.prompting import encode_example
@@ -20,6 +20,7 @@ from itercli.stages.base import StageError
 from itercli.stages.likelihood import Likelihood, LikelihoodStage
 from itercli.training.base import Interrupted
 from itercli.training.models import load_model, load_tokenizer
+from tests.stages.sealed import sealed
 from tests.training.tiny import tiny_ref
 
 TEXTS = ["assign y = a;", "a b c d " * 12, "x", "", "always @(posedge clk) q <= d;", "z" * 600]
@@ -53,9 +54,7 @@ def context(folder: Path, model: ModelRef, stop: threading.Event | None = None) 
         for n, text in enumerate(TEXTS)
     ]
     for slot, record, rows in (("prompts", Prompt, prompts), ("of", Trajectory, drawn)):
-        (folder / slot).mkdir(parents=True, exist_ok=True)
-        write_rows(folder / slot / ROWS, record, rows)
-        inputs[slot] = [StoredArtifact(Entry(folder / slot, "x", slot), slot)]
+        inputs[slot] = [sealed(folder / slot, record, rows)]
     work = folder / "out"
     work.mkdir(exist_ok=True)
     return Context(

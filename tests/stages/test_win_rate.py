@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from itercli.engine.context import Context, StoredArtifact
-from itercli.engine.rows import read_rows, write_rows
+from itercli.engine.context import Context
+from itercli.engine.rows import read_rows
 from itercli.engine.runs import all_runs
 from itercli.engine.store import ROWS, Entry
 from itercli.records import Message, Prompt, Record, Score, Trajectory
@@ -19,6 +19,7 @@ from itercli.stages.base import StageError
 from itercli.stages.win_rate import Comparison, WinRate
 from tests.conftest import Project
 from tests.recipe.test_plan import EVALUATE, errors
+from tests.stages.sealed import sealed
 
 ALL = [*WinRate.model_fields["metrics"].default, "mean_reward_against", "penalised_win_rate"]
 Side = dict[str, list[tuple[float, int]]]  # prompt -> (reward, characters) of each completion
@@ -52,10 +53,8 @@ def context(folder: Path, ours: Side, theirs: Side, other: str = "against") -> C
     rows = {"prompts": prompts, "of": scores(ours), other: scores(theirs) if other == "against" else texts}
     inputs: dict[str, list[Any]] = {}
     for slot, content in rows.items():
-        (folder / slot).mkdir(parents=True)
-        write_rows(folder / slot / ROWS, type(content[0]), content)
-        inputs[slot] = [StoredArtifact(Entry(folder / slot, "x", slot), slot)]
-    (folder / "out").mkdir()
+        inputs[slot] = [sealed(folder / slot, type(content[0]), content)]
+    (folder / "out").mkdir(parents=True)
     return Context(
         name="win", iteration=1, seed=3, entry=Entry(folder / "out", "metrics", "key"), inputs=inputs,
         models={}, shared={}, stop=threading.Event(), send=lambda message: None,
