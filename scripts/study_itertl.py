@@ -1,13 +1,16 @@
 """ITERTL beside its baselines, over seeds and regimes, with one command.
 
 Three regimes: references for every instruction (`all`), for 37 % of them while the others
-live from the simulator's verdict (`some`, the paper's claim), and for none (`none`). In each
+live from the simulator's verdict (`some`), and for none (`none`). In each
 the iterative loop, the non-iterative baseline and supervised fine-tuning on references take
-the same number of optimizer steps. Stages that runs share are computed once; an interrupted
-study continues where it was.
+the same number of optimizer steps. The baseline samples as many candidates of an instruction from
+the start model as the loop does in all its iterations, so that what differs is whether they are
+fresh, and not how many they are; `one-round` has those of one iteration. Stages that runs share
+are computed once; an interrupted study continues where it was.
 
     python scripts/study_itertl.py --seeds 3 --runs runs/study
     python scripts/study_itertl.py --regimes none --iterations 6 --seeds 2
+    python scripts/study_itertl.py --arms iterative one-round MLE
     python scripts/study_itertl.py --table          # only the table of what is there
 """
 
@@ -27,7 +30,13 @@ REGIMES = {
     "some": ["data.train.reference_fraction=0.37", "loop.build.selector.targets=reference_or_verified"],
     "none": ["data.train.reference_fraction=0", "loop.build.selector.targets=verified"],
 }
-RECIPES = {"iterative": "itertl", "non-iterative": "itertl_non_iterative", "MLE": "itertl_mle"}
+ARMS = {
+    "iterative": "itertl",
+    "non-iterative": "itertl_non_iterative",
+    "one-round": "itertl_non_iterative",
+    "MLE": "itertl_mle",
+}
+CANDIDATES = 4  # of an instruction in an iteration
 STAGES = ("evaluate", "evaluate_unseen")
 
 
@@ -36,8 +45,11 @@ def overrides(regime: str, recipe: str, seed: int, args: argparse.Namespace) -> 
     special = REGIMES[regime]
     if recipe == "MLE":  # nothing is sampled: only the data's options apply
         special = [o for o in special if o.startswith("data.")]
+    else:
+        rounds = args.iterations if recipe == "non-iterative" else 1
+        special = [f"loop.sample.n={CANDIDATES * rounds}", *special]
     return [
-        f"recipe={RECIPES[recipe]}",
+        f"recipe={ARMS[recipe]}",
         f"seed={seed}",
         f"iterations={args.iterations}",
         f"training.max_steps={args.steps}",
@@ -54,7 +66,9 @@ def overrides(regime: str, recipe: str, seed: int, args: argparse.Namespace) -> 
 
 def name_of(regime: str, recipe: str, seed: int, args: argparse.Namespace) -> str:
     """Run name; says what the run is."""
-    return f"{regime}-{recipe}-{args.iterations}x{args.steps}-seed{seed}"
+    # What `one-round` is now was the only baseline once, under its name.
+    called = {"one-round": "non-iterative", "non-iterative": "non-iterative-equal"}.get(recipe, recipe)
+    return f"{regime}-{called}-{args.iterations}x{args.steps}-seed{seed}"
 
 
 def table(args: argparse.Namespace) -> None:
@@ -68,7 +82,7 @@ def table(args: argparse.Namespace) -> None:
     print("|---|---|---|---|" + "---|" * len(points))
     last: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for regime in args.regimes:
-        for recipe in RECIPES:
+        for recipe in args.arms:
             for stage in STAGES:
                 by_seed = {}
                 for seed in range(args.seeds):
@@ -90,7 +104,7 @@ def table(args: argparse.Namespace) -> None:
     print("| regime | split | iterative minus | seeds | prompts |")
     print("|---|---|---|---|---|")
     for (regime, stage), methods in last.items():
-        for other in ("non-iterative", "MLE"):
+        for other in ("non-iterative", "one-round", "MLE"):
             seeds = sorted(methods.get("iterative", {}).keys() & methods.get(other, {}).keys())
             if seeds:
                 gaps = [methods["iterative"][s] - methods[other][s] for s in seeds]
@@ -123,6 +137,9 @@ def main() -> int:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
+    parser.add_argument(
+        "--arms", nargs="+", choices=ARMS, default=["iterative", "non-iterative", "MLE"], help="methods"
+    )
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument(
         "--steps", type=int, default=16, help="optimizer steps per iteration, for all methods"
@@ -136,7 +153,7 @@ def main() -> int:
         name_of(regime, recipe, seed, args): overrides(regime, recipe, seed, args)
         for seed in range(args.seeds)  # a study cut short has whole seeds
         for regime in args.regimes
-        for recipe in RECIPES
+        for recipe in args.arms
         if not (regime == "none" and recipe == "MLE")  # no references, nothing to imitate
     }
     code = 0 if args.table else run_all(plan, args.runs)
