@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from itercli.recipe.errors import RecipeError
-from itercli.recipe.schema import Recipe, check
+from itercli.recipe.schema import Recipe
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipes", action="append", default=[], metavar="DIR", help="folder with own recipes (repeatable)"
     )
+    add_trust_argument(parser)
     add_runs_argument(parser)
 
 
@@ -29,6 +30,15 @@ def add_deep_argument(parser: argparse.ArgumentParser) -> None:
         "--deep",
         action="store_true",
         help="look at all rows of the data, not at the first 1,000",
+    )
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Whether a recipe from outside the project may run its plug-ins here."""
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run plug-ins, and send to addresses, of a recipe from outside this folder",
     )
 
 
@@ -46,9 +56,9 @@ def load(args: argparse.Namespace) -> Recipe:
         RecipeError: With everything that is wrong.
     """
     from itercli.recipe.compose import compose_recipe
+    from itercli.recipe.trust import check_composed
 
-    composed = compose_recipe(args.overrides, args.recipes)
-    return check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
+    return check_composed(compose_recipe(args.overrides, args.recipes), trust=args.trust)
 
 
 def emit(schema: str, **content: Any) -> int:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from itercli.cli.common import add_runs_argument, emit, fail, fail_recipe
+from itercli.cli.common import add_runs_argument, add_trust_argument, emit, fail, fail_recipe
 from itercli.errors import IterError
 from itercli.recipe.errors import RecipeError
 
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--offline", action="store_true", help="never download a model")
     parser.add_argument("--plain", action="store_true", help="plain lines instead of a live display")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_trust_argument(parser)
     add_runs_argument(parser)
 
 
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from itercli.handover.suites import compose_suite, target
     from itercli.recipe.plan import build_plan
-    from itercli.recipe.schema import check
+    from itercli.recipe.trust import check_composed
 
     if not args.overrides:
         return _suites(args)
@@ -55,8 +56,7 @@ def run(args: argparse.Namespace) -> int:
             model, version = target(args.runs, what[0], args.recipes)
             overrides.append(model)
         composed = compose_suite(overrides, args.recipes)
-        recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
-        plan = build_plan(recipe, download=not args.offline)
+        plan = build_plan(check_composed(composed, trust=args.trust), download=not args.offline)
     except RecipeError as error:
         return fail_recipe(error, args.json)
     except (LookupError, IterError) as error:

@@ -94,7 +94,7 @@ def _sweep(args: argparse.Namespace) -> int:
     own, hydra = split(args.overrides)
     try:
         find_launcher(hydra, args.recipes)
-        planned = plan_points(own, args.recipes, provisional=True)
+        planned = plan_points(own, args.recipes, provisional=True, trust=args.trust)
     except RecipeError as error:
         return fail_recipe(error, args.json)
     shown = preview(planned, Store(args.runs / ".store"))

@@ -89,7 +89,7 @@ def _new(args: argparse.Namespace, known: Collection[str]) -> int:
     from itercli.recipe.compose import compose_recipe
     from itercli.recipe.derive import derived
     from itercli.recipe.plan import build_plan
-    from itercli.recipe.schema import check
+    from itercli.recipe.trust import check_composed
 
     if not args.name or not NAME.fullmatch(args.name):
         return fail(f"a recipe's name is letters, digits, _, . and -, not {args.name or ''!r}", 2)
@@ -104,7 +104,7 @@ def _new(args: argparse.Namespace, known: Collection[str]) -> int:
 
     def load(recipe: str) -> Recipe:
         composed = compose_recipe([f"recipe={recipe}"], args.recipes)
-        return check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
+        return check_composed(composed)
 
     text = derived(args.name, args.base, load(args.base))
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,7 @@ def _sweep(args: argparse.Namespace) -> int:
             recipes=args.recipes,
             download=not args.offline,
             plain=args.plain,
+            trust=args.trust,
         )
     except RecipeError as error:
         return fail_recipe(error)

@@ -11,7 +11,7 @@ import argparse
 import sys
 from typing import Any
 
-from itercli.cli.common import add_runs_argument, emit, fail
+from itercli.cli.common import add_runs_argument, add_trust_argument, emit, fail
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--again", action="store_true", help="send everything anew, whatever was sent")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_trust_argument(parser)
     add_runs_argument(parser)
 
 
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         args.options, args.run_name = [args.run_name, *args.options], None
     try:
         found = lookup(args.runs, args.run_name)
-        trackers, plugins = trackers_of(found, args.tracker, args.options)
+        trackers, plugins = trackers_of(found, args.tracker, args.options, trust=args.trust)
     except (LookupError, TrackerError) as error:
         return fail(error, 2 if isinstance(error, TrackerError) else 1)
     results: list[dict[str, Any]] = [

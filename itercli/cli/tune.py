@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         if look and not any("=" in o for o in args.overrides):
             study = open_named(root, next(iter(args.overrides), None))
         else:
-            line = read(args.overrides, args.recipes, download=not (args.offline or look))
+            line = read(args.overrides, args.recipes, download=not (args.offline or look), trust=args.trust)
             path = root / FOLDER / line.name
             if look and not (path / STUDY_FILE).exists():
                 return fail(f"this line's study {line.name} has not begun")
@@ -80,7 +80,7 @@ def _work(args: argparse.Namespace, study: Study, line: Line) -> int:
     from itercli.tune.work import work
 
     root = Path(os.path.abspath(args.runs))
-    folders = [part for folder in args.recipes for part in ("--recipes", folder)]
+    folders = [part for folder in args.recipes for part in ("--recipes", folder)] + ["--trust"] * args.trust
     study.describe(
         recipe=line.recipe,
         command=shlex.join(["iter", "tune", *args.overrides, *folders]) + runs_option(Run(root / study.name)),

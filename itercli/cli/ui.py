@@ -1,7 +1,8 @@
 """Show all runs in a browser, and follow those that are under way.
 
 The pages are those of `iter report`; they bring themselves up to date while a run is going. The
-server answers on this machine alone (loopback) and changes nothing. Ctrl-C ends it.
+server answers on this machine alone (loopback), and only who opens the printed address, which has a
+token: other users of the machine are refused. It changes nothing. Ctrl-C ends it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from itercli.errors import IterError
     from itercli.web.charts import svg_maker
+    from itercli.web.gate import PARAMETER, Key
     from itercli.web.page import environment
     from itercli.web.server import application, listen, serve
 
@@ -36,16 +38,18 @@ def run(args: argparse.Namespace) -> int:
     try:
         for need in (environment, svg_maker):
             need()
-        app = application(args.runs)
+        key = Key()
+        app = application(args.runs, key)
         sock = listen(args.port)
         host, port = sock.getsockname()
         if args.port not in (0, port):
             print(f"port {args.port} is taken; using {port}", file=sys.stderr)
-        print(f"http://{host}:{port}/  (Ctrl-C ends it)", flush=True)
+        address = f"http://{host}:{port}/?{PARAMETER}="
+        print(f"{address}{key.token}  (Ctrl-C ends it)", flush=True)
         if args.open:
             import webbrowser
 
-            webbrowser.open(f"http://{host}:{port}/")
+            webbrowser.open(address + key.once())  # others can see how the browser is started
         serve(app, sock)
     except IterError as error:
         return fail(error)

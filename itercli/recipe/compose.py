@@ -32,11 +32,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from itercli.recipe.errors import Problem, RecipeError, nearest, shorten
-from itercli.recipe.locate import locate
+from itercli.recipe.locate import locate, source
 from itercli.recipe.tree import GROUP_KEYS, OVERRIDE, ROOT_CONFIG, builtin_dir, user_dirs
+from itercli.recipe.variables import Unreadable, read
 
 INTERPOLATION = re.compile(r"\$\{(\w[\w.-]*)\}")  # of another key, whole
+UNREADABLE = re.compile(rf"{Unreadable.__name__} raised while resolving interpolation: (.*)")
 _extra_dirs: list[Path] = []
+OmegaConf.register_new_resolver("oc.env", read, replace=True)
 
 
 class _UserFolders(SearchPathPlugin):
@@ -79,6 +82,10 @@ class Composed:
         """File and line, or the override, that set `key` (or the nearest key above it)."""
         return locate(key, self.overrides, self.choices, self.dirs)
 
+    def source(self, key: str) -> Path | str | None:
+        """The file that set `key`; an empty text if it is an override, None if no file says it."""
+        return source(self.origin(key), self.overrides, self.choices, self.dirs)
+
 
 def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ()) -> Composed:
     """Compose from command-line overrides, for example ``["recipe=itertl", "seed=1"]``.
@@ -96,6 +103,7 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
         with search_path([Path(scratch), *dirs]) as search:
             recipe = next((o.removeprefix("recipe=") for o in reversed(given) if o.startswith("recipe=")), "")
             prepared = [o for g in given for o in _prepare(g, search, recipe)]
+            choices: dict[str, str] = {}
             try:
                 config = compose(ROOT_CONFIG, overrides=prepared, return_hydra_config=True)
                 choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items()}
@@ -106,7 +114,9 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
                     OmegaConf.create(with_hydra), resolve=True, throw_on_missing=True
                 )
             except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-                raise RecipeError([_explain(error, overrides, search)]) from error
+                key = str(getattr(error, "full_key", None) or "")
+                where = locate(key, list(overrides), choices, dirs) if key and choices else ""
+                raise RecipeError([_explain(error, overrides, search, where)]) from error
     assert isinstance(raw, dict)
     written = {str(k): v for k, v in with_hydra.items()}
     return Composed({str(k): v for k, v in raw.items()}, list(overrides), choices, dirs, written)
@@ -138,7 +148,7 @@ def _recipe_file(override: str, scratch: Path) -> str:
     path = Path(value)
     if not path.is_file():
         raise RecipeError([Problem("recipe", f"no such file: {value}", where=f"command line: {override}")])
-    load_yaml(path)  # a syntax error is reported with the user's path, not the copy's
+    load_yaml(path)  # what is wrong is reported with the user's path, not the copy's
     (scratch / "recipe").mkdir(exist_ok=True)
     (scratch / "recipe" / f"{path.stem}.yaml").write_text(path.read_text())
     return f"recipe={path.stem}"
@@ -190,9 +200,13 @@ def _quote(value: str) -> str:
     return value if re.fullmatch(r"'.*'|\".*\"", value) else f"'{escaped}'"
 
 
-def _explain(error: Exception, overrides: Sequence[str], search: Callable[[str], list[str]]) -> Problem:
-    """Hydra's exception as a located problem."""
+def _explain(
+    error: Exception, overrides: Sequence[str], search: Callable[[str], list[str]], where: str
+) -> Problem:
+    """Hydra's exception as a located problem; `where` is the place if it is known already."""
     text = str(error)
+    if variable := UNREADABLE.search(text):
+        return Problem(str(getattr(error, "full_key", None) or ""), variable[1], where=where)
     if isinstance(error, MissingConfigException):
         missing = error.missing_cfg_file or ""
         group, _, option = missing.partition("/")
@@ -225,7 +239,7 @@ def _explain(error: Exception, overrides: Sequence[str], search: Callable[[str],
     return Problem(
         str(key or ""),
         " ".join(line.strip() for line in first[:3]),
-        where=f"command line: {shorten(culprit)[1:-1]}" if culprit else "",
+        where=where or (f"command line: {shorten(culprit)[1:-1]}" if culprit else ""),
     )
 
 

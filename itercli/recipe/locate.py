@@ -16,14 +16,8 @@ def locate(key: str, overrides: list[str], choices: dict[str, str], dirs: list[P
         match = OVERRIDE.match(override)
         if match and key and (key == match["key"] or key.startswith(match["key"] + ".")):
             return f"command line: {override}"
-    best: tuple[int, str] = (0, "")
-    for path, package in _files(overrides, choices, dirs):
-        inner = parts[len(package.split(".")) :] if package and parts[:1] == [package] else parts
-        if package and parts[:1] != [package]:
-            continue
-        depth, line = _find(path, inner)
-        if depth and depth + len(parts) - len(inner) > best[0]:
-            best = (depth + len(parts) - len(inner), f"{_short(path)}:{line}")
+    depth, path, line = _deepest(parts, overrides, choices, dirs)
+    best = (depth, f"{_short(path)}:{line}" if path else "")
     for override in reversed(overrides):
         # `loop.smaple.n=2` makes a stage that no file knows: the override is the place.
         match = OVERRIDE.match(override)
@@ -31,6 +25,32 @@ def locate(key: str, overrides: list[str], choices: dict[str, str], dirs: list[P
         if shared > best[0]:
             best = (shared, f"command line: {override}")
     return best[1]
+
+
+def source(key: str, overrides: list[str], choices: dict[str, str], dirs: list[Path]) -> Path | str | None:
+    """The file that sets `key`; an empty text if it is an override, None if no file says it."""
+    for override in reversed(overrides):
+        match = OVERRIDE.match(override)
+        if match is None or not (key == match["key"] or key.startswith(match["key"] + ".")):
+            continue
+        if match["key"] not in GROUP_KEYS or (match["value"] or "").startswith("{"):
+            return ""
+    return _deepest(key.split("."), overrides, choices, dirs)[1]
+
+
+def _deepest(
+    parts: list[str], overrides: list[str], choices: dict[str, str], dirs: list[Path]
+) -> tuple[int, Path | None, int]:
+    """How many parts of the key a file has, which file, and the line of the last of them."""
+    best: tuple[int, Path | None, int] = (0, None, 0)
+    for path, package in _files(overrides, choices, dirs):
+        inner = parts[len(package.split(".")) :] if package and parts[:1] == [package] else parts
+        if package and parts[:1] != [package]:
+            continue
+        depth, line = _find(path, inner)
+        if depth and depth + len(parts) - len(inner) > best[0]:
+            best = (depth + len(parts) - len(inner), path, line)
+    return best
 
 
 def _common(a: list[str], b: list[str]) -> int:

@@ -7,7 +7,7 @@ problem found. No heavy module is imported for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -30,7 +30,7 @@ RESERVED = ("previous", "all", "before")  # what a reference to a stage can begi
 STAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 Locate = Callable[[str], str]
 # How problems begin that a plug-in could solve which was not imported.
-NO_COMPONENT = tuple(f"unknown {group}" for group in registry.GROUPS)
+NO_COMPONENT = (*(f"unknown {group}" for group in registry.GROUPS), "no tracker of this name")
 
 
 class StopRule(BaseModel):
@@ -149,6 +149,7 @@ def check(
     base: Path,
     locate: Locate = lambda key: "",
     origin: Callable[[str], str] = lambda key: key,
+    refused: Sequence[Problem] = (),
 ) -> Recipe:
     """Check a composed mapping completely.
 
@@ -157,11 +158,13 @@ def check(
         base: Folder that relative `plugins:` paths start from.
         locate: Gives file and line of a key, for the report.
         origin: Gives the key that a key's value was interpolated from, for the report.
+        refused: What `itercli.recipe.trust` objects to; plug-ins among it are not loaded.
 
     Raises:
         RecipeError: With all problems found.
     """
-    problems: list[Problem] = []
+    problems: list[Problem] = list(refused)
+    untrusted = {p.key for p in refused}
     name = str(raw.get("name", ""))
     # A derived recipe drops a stage, or all of a scope, by setting it to null.
     raw = {
@@ -174,6 +177,8 @@ def check(
     }
     code: list[Code] = []
     for n, entry in enumerate(raw.get("plugins") or []):
+        if f"plugins.{n}" in untrusted:
+            continue
         path = (base / str(entry)).resolve()
         try:
             code.append(registry.load_plugin(path))
@@ -182,7 +187,8 @@ def check(
         except Exception as error:  # a user's file may raise anything on import
             what = f"can't be imported: {type(error).__name__}: {error}; its components were not checked"
             problems.append(Problem(f"plugins.{n}", what, found=str(entry)))
-    broken = bool(problems)
+    broken = len(plugins) < len(raw.get("plugins") or [])
+    withheld = any(key.startswith("plugins.") for key in untrusted)
     config = _config(raw, problems)
 
     stages: dict[Scope, dict[str, Stage]] = {scope: {} for scope in SCOPES}
@@ -216,7 +222,9 @@ def check(
         problems.extend(_model_problems(config, stages))
         problems.extend(_reserved(stages))
     if broken:  # what has no like here may well be in the plug-in
-        problems = [p for p in problems if p.nearest or not p.what.startswith(NO_COMPONENT)]
+        problems = [
+            p for p in problems if (p.nearest and not withheld) or not p.what.startswith(NO_COMPONENT)
+        ]
     if problems:
         located = [
             p

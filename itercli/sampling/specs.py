@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from itercli.recipe.variables import refused_key
 from itercli.registry import how, register
 from itercli.resources import Auto, Resources, settle_dtype, this_machine
 from itercli.sampling.base import Sampler, SamplerSpec
@@ -130,6 +131,7 @@ class OpenAISpec(SamplerSpec):
         extra: Further fields of the request body; null keeps a field from being sent.
         base_url: Address with `/v1`.
         api_key_env: Name of the environment variable with the key; no key is sent if unset.
+            OPENAI_API_KEY, a name that begins with ITER_, or one that ITER_RECIPE_ENV lists.
         concurrency: Requests in flight.
         timeout_s: Seconds without an answer after which a request counts as failed.
         retries: Further tries on 408, 409, 429, 5xx, timeouts and connection errors.
@@ -151,6 +153,13 @@ class OpenAISpec(SamplerSpec):
     retries: int = how(6, ge=0)
     backoff_s: float = how(1.0, ge=0)
     backoff_max_s: float = how(60.0, ge=0)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _may_be_sent(cls, name: str) -> str:
+        if why := refused_key(name):
+            raise ValueError(why)
+        return name
 
     def build(self) -> Sampler:
         from itercli.sampling.openai_sampler import OpenAISampler

@@ -18,8 +18,8 @@ from hydra.errors import HydraException
 from itercli.recipe.compose import compose_recipe, search_path
 from itercli.recipe.errors import Problem, RecipeError
 from itercli.recipe.plan import Plan, build_plan
-from itercli.recipe.schema import check
 from itercli.recipe.tree import user_dirs
+from itercli.recipe.trust import check_composed
 from itercli.sweep.record import SweepPoint
 
 
@@ -37,6 +37,7 @@ def plan_points(
     *,
     download: bool = False,
     provisional: bool = False,
+    trust: bool = False,
 ) -> list[Planned]:
     """Compose, check and plan all points of a line; points that are the same run are there once.
 
@@ -44,6 +45,7 @@ def plan_points(
         overrides: The recipe's, without those of Hydra's launcher.
         download: Fetch start models that aren't here yet.
         provisional: Plan without them, see `build_plan`.
+        trust: See `itercli.recipe.trust`.
 
     Raises:
         RecipeError: All that is wrong in any of the points, in one report.
@@ -54,7 +56,7 @@ def plan_points(
     for point in expanded:
         try:
             composed = compose_recipe(point.overrides, recipes)
-            recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
+            recipe = check_composed(composed, trust=trust)
             plan = build_plan(recipe, download=download, provisional=provisional)
         except RecipeError as error:
             wrong.append((point, error))

@@ -38,6 +38,7 @@ def run_sweep(
     recipes: Sequence[str] = (),
     download: bool = True,
     plain: bool = False,
+    trust: bool = False,
 ) -> int:
     """Run all points of a line, or go on with them; returns the exit code.
 
@@ -47,13 +48,14 @@ def run_sweep(
         line: The whole command; shown when there is more to do.
         recipes: Folders with own recipes.
         plain: Plain lines instead of a live display.
+        trust: See `itercli.recipe.trust`.
 
     Raises:
         RecipeError: What is wrong with the launcher, or with any of the points.
     """
     own, hydra = split(overrides)
     launcher = find_launcher(hydra, recipes)
-    planned = plan_points(own, recipes, download=download)
+    planned = plan_points(own, recipes, download=download, trust=trust)
     root = Path(os.path.abspath(root))
     sweep = _record(planned, list(overrides), line, root)
     try:

@@ -13,6 +13,7 @@ from itercli.engine.runs import Run
 from itercli.errors import IterError
 from itercli.recipe.errors import nearest
 from itercli.recipe.fields import Trackers
+from itercli.recipe.trust import inside
 from itercli.report.details import config_of
 from itercli.report.text import clean
 from itercli.tracking.base import Tracker
@@ -27,22 +28,34 @@ class TrackerError(IterError):
     """No such tracker, wrong options, or a package that is not installed; the message names the fix."""
 
 
-def trackers_of(run: Run, name: str | None, options: list[str]) -> tuple[dict[str, Tracker], list[Path]]:
+def trackers_of(
+    run: Run, name: str | None, options: list[str], *, trust: bool = False
+) -> tuple[dict[str, Tracker], list[Path]]:
     """The trackers to send to, and the plug-ins that they may come from.
 
     Args:
         name: One tracker, also one that the recipe does not name; none: all of the recipe's.
         options: ``KEY=VALUE`` on top of the recipe's options.
+        trust: Load plug-ins from outside this folder too.
 
     Raises:
         TrackerError: See there.
     """
     config = config_of(run)
-    plugins = [(Path(run.info.get("folder", ".")) / str(p)).resolve() for p in config.get("plugins") or []]
+    entries = [Path(run.info.get("folder", ".")) / str(p) for p in config.get("plugins") or []]
+    trust = trust or inside(run.path, Path.cwd())
+    plugins = [p.resolve() for p in entries if p.is_file() and (trust or inside(p, Path.cwd()))]
     for plugin in plugins:
-        if plugin.is_file():
-            registry.load_plugin(plugin)
-    named = _parse(config.get("tracker"))
+        registry.load_plugin(plugin)
+    try:
+        named = _parse(config.get("tracker"))
+    except TrackerError as error:
+        left = ", ".join(str(p) for p in entries if p.resolve() not in plugins)
+        if not left:
+            raise
+        raise TrackerError(
+            f"{error}; not loaded: {left}, outside this folder; --trust runs its code"
+        ) from error
     wanted = [name] if name else list(named)
     if not wanted:
         known = ", ".join(registry.names("tracker"))

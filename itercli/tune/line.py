@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from itercli.recipe.compose import compose_recipe
 from itercli.recipe.errors import Problem, RecipeError, nearest
 from itercli.recipe.plan import Plan, build_plan
-from itercli.recipe.schema import Locate, RecipeConfig, check
+from itercli.recipe.schema import Locate, RecipeConfig
 from itercli.recipe.seeds import digest
 from itercli.recipe.tree import GROUP_KEYS, OVERRIDE
+from itercli.recipe.trust import check_composed
 from itercli.tune.space import SWEEPS, corners, overrides_of, split
 from itercli.tune.spec import Knob, TuneSpec
 
@@ -40,6 +41,7 @@ class Line:
     seed: int
     iterations: int
     download: bool = True
+    trust: bool = False
 
     @property
     def metric(self) -> str:
@@ -61,11 +63,14 @@ class Line:
         Raises:
             RecipeError: The point can't be run.
         """
-        return _plan(self.overrides(values, seed), self.recipes, self.download)
+        return _plan(self.overrides(values, seed), self.recipes, self.download, self.trust)
 
 
-def read(overrides: Sequence[str], recipes: Sequence[str], *, download: bool) -> Line:
+def read(overrides: Sequence[str], recipes: Sequence[str], *, download: bool, trust: bool = False) -> Line:
     """Read a line and check the whole study: space, metric, and a plan of each corner.
+
+    Args:
+        trust: See `itercli.recipe.trust`.
 
     Raises:
         RecipeError: With everything that is wrong.
@@ -76,7 +81,7 @@ def read(overrides: Sequence[str], recipes: Sequence[str], *, download: bool) ->
     first = overrides_of(corners(shell)[0])
     composed = compose_recipe([*fixed, *first, *settings], recipes)
     try:
-        recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
+        recipe = check_composed(composed, trust=trust)
     except RecipeError as error:
         raise _at_the_knob(error, shell, overrides, composed.locate) from None
     spec = recipe.config.tune or TuneSpec()
@@ -87,7 +92,8 @@ def read(overrides: Sequence[str], recipes: Sequence[str], *, download: bool) ->
     )
     if problems := _problems(spec, composed.locate):
         raise _at_the_knob(RecipeError(problems, recipe.config.name), shell, overrides, composed.locate)
-    plan = _plan_corners(fixed, settings, spec.space, recipes, download, overrides, composed.locate)
+    plan_of = partial(_plan, recipes=recipes, download=download, trust=trust)
+    plan = _plan_corners(fixed, settings, spec.space, plan_of, overrides, composed.locate)
     decides = {
         **spec.model_dump(mode="json", exclude={"trials"}),
         "nodes": [n.key for n in plan.nodes.values()],
@@ -101,21 +107,19 @@ def read(overrides: Sequence[str], recipes: Sequence[str], *, download: bool) ->
         seed=recipe.config.seed,
         iterations=recipe.config.iterations,
         download=download,
+        trust=trust,
     )
 
 
-def _plan(overrides: Sequence[str], recipes: Sequence[str], download: bool) -> Plan:
-    composed = compose_recipe(overrides, recipes)
-    recipe = check(composed.raw, base=Path.cwd(), locate=composed.locate, origin=composed.origin)
-    return build_plan(recipe, download=download)
+def _plan(overrides: Sequence[str], recipes: Sequence[str], download: bool, trust: bool) -> Plan:
+    return build_plan(check_composed(compose_recipe(overrides, recipes), trust=trust), download=download)
 
 
 def _plan_corners(
     fixed: list[str],
     settings: list[str],
     space: Mapping[str, Knob],
-    recipes: Sequence[str],
-    download: bool,
+    plan_of: Callable[[Sequence[str]], Plan],
     line: Sequence[str],
     locate: Locate,
 ) -> Plan:
@@ -125,7 +129,7 @@ def _plan_corners(
     name = ""
     for values in corners(space):
         try:
-            plans.append(_plan([*fixed, *overrides_of(values), *settings], recipes, download))
+            plans.append(plan_of([*fixed, *overrides_of(values), *settings]))
         except RecipeError as error:
             name = error.recipe or name
             for problem in _at_the_knob(error, space, line, locate).problems:

@@ -1,7 +1,8 @@
 """The server of `iter ui`: pages of the runs below a folder, for this machine alone.
 
-It only answers GET, under the names of loopback (a page of another site that points its own
-name at this machine gets nothing), and an address leads to a run only by its whole name.
+It answers those who know its token (`itercli.web.gate`), only GET, and under the names of loopback
+alone: a page of another site that points its own name at this machine gets nothing. An address
+leads to a run only by its whole name.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from itercli.errors import IterError
 from itercli.report.text import clean
+from itercli.web.gate import Gate, Key
 from itercli.web.page import document, policy
 from itercli.web.pages import Gone, Pages
 
@@ -30,8 +32,11 @@ TRIES = 50  # ports after the wished one
 HTML = "text/html; charset=utf-8"
 
 
-def application(root: Path) -> Starlette:
+def application(root: Path, key: Key) -> Starlette:
     """The pages of a folder of runs as an ASGI application.
+
+    Args:
+        key: What opens them.
 
     Raises:
         IterError: A package of the extra `ui` is not installed.
@@ -60,6 +65,19 @@ def application(root: Path) -> Starlette:
     def told(status: int, title: str, message: str) -> Response:
         page = document("message.html", served=True, title=title, message=clean(message))
         return Response(page, status, headers, HTML)
+
+    def refuse() -> Response:
+        return told(403, "This needs its token", "Open the address that `iter ui` has printed.")
+
+    def moved(request: Request, address: str) -> Response:
+        page = told(303, "Moved", f"The pages are at {address}")
+        page.headers["Location"] = address
+        if request.headers.get("sec-fetch-site") == "cross-site":
+            # A redirect of another site's link would go without the new cookie.
+            page.status_code = 200
+            page.headers["Refresh"] = f"0; url={address}"
+            del page.headers["Location"]
+        return page
 
     def answer(make: Callable[[Request], tuple[str, bytes]]) -> Callable[[Request], Response]:
         def answered(request: Request) -> Response:
@@ -105,7 +123,10 @@ def application(root: Path) -> Starlette:
             Route("/compare", answer(lambda r: pages.report(_several(r)))),
             Route("/now", answer(lambda r: pages.now(_several(r)))),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=NAMES, www_redirect=False)],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=NAMES, www_redirect=False),
+            Middleware(Gate, key=key, refuse=refuse, moved=moved),
+        ],
         exception_handlers=handlers,
     )
 

@@ -18,8 +18,8 @@ from itercli.web.server import HOST, listen
 from tests.web.bench import make_run
 
 
-def start(folder: Path, *args: str) -> tuple[subprocess.Popen[str], str]:
-    """Start it; gives the process and the address that it prints."""
+def start(folder: Path, *args: str) -> tuple[subprocess.Popen[str], httpx.Client]:
+    """Start it; gives the process and a client that came in by the address that it prints."""
     process = subprocess.Popen(
         [sys.executable, "-m", "itercli", "ui", *args],
         cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -27,25 +27,28 @@ def start(folder: Path, *args: str) -> tuple[subprocess.Popen[str], str]:
     )  # fmt: skip
     assert process.stdout
     line = process.stdout.readline()
-    found = re.match(r"http://127\.0\.0\.1:\d+/", line)
+    found = re.match(r"(http://127\.0\.0\.1:\d+/)\?token=([\w-]{40,})  ", line)
     assert found, (line, process.communicate())
-    return process, found[0]
+    client = httpx.Client(base_url=found[1], trust_env=False)
+    assert client.get("/", timeout=60).status_code == 403
+    assert client.get("/", params={"token": found[2]}, timeout=60).status_code == 303
+    return process, client
 
 
 def test_it_serves_on_the_next_free_port_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     make_run(tmp_path / "runs", "words", "only")
     taken = listen(0)
     port = taken.getsockname()[1]
-    process, address = start(tmp_path, "--port", str(port))
+    process, client = start(tmp_path, "--port", str(port))
     try:
-        assert httpx.get(address + "run/only", timeout=60, trust_env=False).status_code == 200
+        assert client.get("/run/only", timeout=60).status_code == 200
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=5)
     finally:
         process.kill()
         taken.close()
     assert process.returncode == 130
-    assert f"port {port} is taken; using {address.rsplit(':')[-1].rstrip('/')}" in err
+    assert f"port {port} is taken; using {client.base_url.port}" in err
     assert "Traceback" not in out + err
 
 
@@ -56,10 +59,10 @@ def test_ctrl_c_does_not_wait_for_a_page_in_the_making(tmp_path: Path) -> None:
     journal = entry.path / "journal.jsonl"
     journal.unlink()
     os.mkfifo(journal)  # reading it takes for ever
-    process, address = start(tmp_path, "--port", "0")
+    process, client = start(tmp_path, "--port", "0")
     try:
         with pytest.raises(httpx.ReadTimeout):
-            httpx.get(address + "run/slow", timeout=1.5, trust_env=False)
+            client.get("/run/slow", timeout=1.5)
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=5) == 130

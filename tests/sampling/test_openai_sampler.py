@@ -164,6 +164,7 @@ OFF = {
 
 def test_every_option_is_sent_so_that_no_default_of_the_server_acts(server, sampler, monkeypatch):
     monkeypatch.setenv("MY_KEY", "s3cret")
+    monkeypatch.setenv("ITER_RECIPE_ENV", "MY_KEY")
     ours = sampler(api_key_env="MY_KEY", extra={"min_p": 0.1, "presence_penalty": None})
     list(ours.generate([ask("a", top_k=5, stop=("\n",)), ask("b", top_p=0.9)], never))
     by_text = {b["messages"][0]["content"]: b for b in server.bodies}

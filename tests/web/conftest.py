@@ -12,6 +12,7 @@ import httpx
 import pytest
 import uvicorn
 
+from itercli.web.gate import PARAMETER, Key
 from itercli.web.server import application, listen
 
 
@@ -36,18 +37,24 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Path], httpx.Client]]:
-    """Serves a folder on a free port; gives a client of it."""
+    """Serves a folder on a free port; gives a client of it that was let in, or with `key` an outsider."""
     servers: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def started(root: Path) -> httpx.Client:
+    def started(root: Path, key: Key | None = None) -> httpx.Client:
         sock = listen(0)
+        own = Key()
         server = uvicorn.Server(
-            uvicorn.Config(application(root), log_level="error", lifespan="off", ws="none")
+            uvicorn.Config(application(root, key or own), log_level="error", lifespan="off", ws="none")
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
         thread.start()
         servers.append((server, thread))
-        return httpx.Client(base_url=f"http://127.0.0.1:{sock.getsockname()[1]}", timeout=60, trust_env=False)
+        client = httpx.Client(
+            base_url=f"http://127.0.0.1:{sock.getsockname()[1]}", timeout=60, trust_env=False
+        )
+        if key is None:
+            assert client.get("/", params={PARAMETER: own.token}).status_code == 303
+        return client
 
     yield started
     for server, thread in servers:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from itercli.engine.runs import Run
+from itercli.web.gate import Key
 from tests.conftest import Project, make_project
 from tests.web.bench import HOSTILE, make_run
 
@@ -48,7 +49,10 @@ def test_pages_follow_a_run(browser: Any, project: Project, serve: Any) -> None:
     js = browser.execute_script
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.get_log("performance")
-    address = str(serve(project.path / "runs").base_url)
+    key = Key()
+    address = str(serve(project.path / "runs", key).base_url)
+    browser.get(f"{address}/?token={key.token}")
+    browser.get_log("performance")
     browser.get(f"{address}/")
     js("document.querySelector('input[value=hostile]').checked = true")
     process: subprocess.Popen[str] = project.start(
@@ -108,7 +112,10 @@ def test_a_phone_does_not_scroll_sideways(browser: Any, project: Project, serve:
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-    address = str(serve(project.path / "runs").base_url)
+    key = Key()
+    address = str(serve(project.path / "runs", key).base_url)
+    browser.get(f"{address}/?token={key.token}")
+    browser.get_log("performance")
     for path in ("/", "/run/hostile", "/run/hostile/rows?node=iteration-01/score"):
         browser.get(address + path)
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 380, path
