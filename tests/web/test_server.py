@@ -210,7 +210,7 @@ def test_a_damaged_run_says_so_and_the_others_stay(root: Path, serve: Any) -> No
     assert "iteration-01/evaluate.score is damaged" in client.get("/run/second").text
     answer = client.get("/run/second/rows?node=iteration-01/evaluate.score")
     assert answer.status_code == 404
-    assert "running the recipe again mends it" in words(answer.text)
+    assert "running the recipe again makes it again" in words(answer.text)
     (root / "second" / "run.json").write_text("[1, 2]")
     assert "run.json is damaged" in words(client.get("/run/second").text)
     assert client.get("/now?run=second").status_code == 404
