@@ -187,7 +187,7 @@ def check(
         except Exception as error:  # a user's file may raise anything on import
             what = f"can't be imported: {type(error).__name__}: {error}; its components were not checked"
             problems.append(Problem(f"plugins.{n}", what, found=str(entry)))
-    broken = len(plugins) < len(raw.get("plugins") or [])
+    broken = len(code) < len(raw.get("plugins") or [])
     withheld = any(key.startswith("plugins.") for key in untrusted)
     config = _config(raw, problems)
 
