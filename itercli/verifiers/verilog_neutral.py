@@ -2,13 +2,15 @@
 
 Statements of tasks that print, dump or report are replaced by nothing, before the scan of
 `verilog_rules`: so whatever is left of them is still refused, and the compiled program must
-not call them. Nothing that the design computes depends on them. Tasks that end the
-simulation or touch files are no mere output, and stay to be refused.
+not call them. Nothing that the design computes depends on them. So are $finish and $stop under
+a condition of parameters alone (`if (WIDTH < 1) $finish;`), which never fires in a design
+that works. Other tasks that end the simulation or touch files stay to be refused.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from itercli.verifiers.verilog_text import Token, code_tokens
 
@@ -28,11 +30,20 @@ def neutralised(code: str) -> str:
     """The code without statements that only print; its lines keep their numbers."""
     if "$" not in code:
         return code
+    code = _replaced(code, lambda tokens, i: tokens[i].text in PRINTING)
+    if "$finish" not in code and "$stop" not in code:
+        return code
+    constants = _constants(code_tokens(code))
+    return _replaced(code, lambda tokens, i: _never_ends(tokens, i, constants))
+
+
+def _replaced(code: str, wanted: Callable[[list[Token], int], bool]) -> str:
+    """The code without the wanted calls of system tasks."""
     tokens = code_tokens(code)
     parts: list[str] = []
     at = i = 0
     while i < len(tokens):
-        end = _call(tokens, i) if tokens[i].kind == "system" and tokens[i].text in PRINTING else None
+        end = _call(tokens, i) if tokens[i].kind == "system" and wanted(tokens, i) else None
         if end is None:
             i += 1
             continue
@@ -41,6 +52,46 @@ def neutralised(code: str) -> str:
         parts.append("\n" * code.count("\n", start, stop))
         at, i = stop, end + 1
     return _without_empty_processes("".join([*parts, code[at:]])) if parts else code
+
+
+def _constants(tokens: list[Token]) -> set[str]:
+    """Names of parameters."""
+    found: set[str] = set()
+    inside = False
+    for i, token in enumerate(tokens[:-1]):
+        if token.text in ("parameter", "localparam"):
+            inside = True
+        elif token.text in (";", "input", "output", "inout"):
+            inside = False
+        elif inside and token.kind == "name" and tokens[i + 1].text == "=":
+            found.add(token.text)
+    return found
+
+
+def _never_ends(tokens: list[Token], i: int, constants: set[str]) -> bool:
+    """Whether the $finish or $stop at `i` is the body of an `if` over parameters, or ends its block."""
+    if tokens[i].text not in ("$finish", "$stop"):
+        return False
+    j = i - 1
+    while j >= 1 and tokens[j].text == "end" and tokens[j - 1].text == "begin":  # an output before it
+        j -= 2
+    if j >= 2 and tokens[j - 1].text == ":" and tokens[j - 2].text == "begin":
+        j -= 2
+    if j >= 0 and tokens[j].text == "begin":
+        j -= 1
+    if j < 0 or tokens[j].text != ")":
+        return False
+    depth = 0
+    for k in range(j, -1, -1):
+        text = tokens[k].text
+        depth += (text == ")") - (text == "(")
+        if depth == 0:
+            return k > 0 and tokens[k - 1].text == "if"
+        if tokens[k].kind == "name" and text not in constants:
+            return False
+        if tokens[k].kind not in ("name", "number", "other") and text != "$clog2":
+            return False
+    return False
 
 
 def _call(tokens: list[Token], i: int) -> int | None:

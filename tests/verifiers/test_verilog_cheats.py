@@ -134,6 +134,8 @@ CHEATS |= {
     "read a file": module(MISSES + ' reg [7:0] m [0:9]; initial $readmemh("bench.sv", m);'),
     "dump to the bench": module(MISSES + ' initial begin $dumpfile("bench.sv"); $dumpvars; end'),
     "limit of the dump": module(MISSES + " initial $dumplimit(0);"),
+    "end by a parameter": module(MISSES + " parameter P = 1; initial if (P) $finish;"),
+    "end by a parameter, later": module(MISSES + " parameter P = 1; initial #20 if (P) begin $finish; end"),
     "body taken out": module('always @(posedge clk) $display("%d", out); always @* out = 0;'),
     "wire of the bench's name, and a path": module(MISSES + " wire tb = tb.good1.out;"),
     "instance of the bench's name": module(MISSES + " wire tb; tb u ();"),
