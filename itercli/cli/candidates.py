@@ -194,8 +194,8 @@ def _cached(name: str, chosen: list[str], folders: list[str]) -> dict[str, tuple
     try:
         known: dict[str, Any] = json.loads(path.read_bytes())
         return {key: (what, values) for key, (what, values) in known.items()}
-    except (OSError, ValueError):
-        pass
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        pass  # not there, or damaged
     from itercli.engine.files import write_json
     from itercli.recipe.compose import compose_recipe
     from itercli.recipe.keys import override_keys

@@ -6,11 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from itercli.engine.checked import Damaged, read_document, write_document
 from itercli.ledger import Stamp, file_sha256
 from itercli.models.files import code_files
 from itercli.models.known import cache_root
@@ -92,10 +92,9 @@ class _Cache:
         self.path = cache_root() / "digests.json"
         self.entries: dict[str, list[Any]] = {}
         self.dirty = False
-        with contextlib.suppress(OSError, ValueError):
-            loaded = json.loads(self.path.read_text("utf-8"))
-            if isinstance(loaded, dict):
-                self.entries = loaded
+        with contextlib.suppress(Damaged):
+            known = read_document(self.path) or {}
+            self.entries = known.get("files", {})  # without it, of an older version: no checksum
 
     def file_hash(self, path: Path) -> str:
         def remembered(stamp: Stamp) -> str | None:
@@ -119,10 +118,7 @@ class _Cache:
         alive = {k: v for k, v in self.entries.items() if os.path.exists(k)}
         # A read-only or full home must not stop a run: the cache only saves time.
         with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False) as out:
-                json.dump(alive, out)
-            os.replace(out.name, self.path)
+            write_document(self.path, {"files": alive})
 
 
 def hash_file(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -204,4 +205,15 @@ def test_broken_digest_cache_only_costs_time(tmp_path):
     expected = models.folder_digest(folder)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "digests.json").write_text('["torn')
+    assert models.folder_digest(folder) == expected
+
+
+def test_changed_digit_in_the_digest_cache_is_noticed(tmp_path):
+    folder = make_model(tmp_path / "m")
+    for file in folder.iterdir():
+        os.utime(file, (1_000_000, 1_000_000))
+    expected = models.folder_digest(folder)
+    cache = tmp_path / "cache" / "digests.json"
+    (known,) = re.findall(r'"([0-9a-f]{64})"\n', cache.read_text())[:1]
+    cache.write_text(cache.read_text().replace(known, "0" * 64))
     assert models.folder_digest(folder) == expected
