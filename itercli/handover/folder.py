@@ -76,7 +76,7 @@ def _check_place(target: Path, root: Path) -> None:
         if place.is_relative_to(target):
             raise HandoverError(
                 f"--to {target} is {what}, or holds it; name a folder of its own, for example "
-                f"--to {target / 'export'}"
+                "--to exports/NAME"
             )
     if target.is_relative_to(root):
         first = root / target.relative_to(root).parts[0]

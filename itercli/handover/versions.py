@@ -56,7 +56,12 @@ class Version:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved recipe of the run."""
+        """The resolved recipe of the run.
+
+        Raises:
+            Damaged: It is not what was written.
+        """
+        self.run.config_text()  # raises where it is not what was written
         return load_yaml(self.run.path / "config.yaml") or {}
 
     @property
@@ -161,8 +166,13 @@ def _ref(run: Run, made: dict[str, Any]) -> ModelRef:
     try:
         assert entry is not None
         ref = model_ref(entry, made["version"], start["path"])
+        damage = entry.damage(entry.sealed() or {"files": {}}, thorough=True)
     except FileNotFoundError as error:
         raise HandoverError(f"{made['version']} of {run.name} is not finished: {error}") from None
+    if damage:
+        raise HandoverError(
+            f"{made['version']} of {run.name} is damaged: {damage}; running the recipe again makes it again"
+        )
     if ref.digest == start["digest"]:  # nothing to train on: still the start model, adapter and all
         ref = ref.model_copy(update={"adapter": start.get("adapter")})
     told = {name: start[name] for name in ("trust_remote_code", "template_date") if name in start}

@@ -77,6 +77,20 @@ def test_best_version_by_default_as_an_adapter(made: MadeRun, export: Export, tm
     assert answer != in_run(made, "0")
 
 
+def test_damaged_weights_are_not_handed_over(made: MadeRun, export: Export) -> None:
+    version = choose(made.run, iteration="2")
+    assert version.ref.adapter is not None
+    weights = Path(version.ref.adapter) / "adapter_model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    try:
+        said = export("--iteration", "2", code=1)["error"]
+    finally:
+        weights.write_bytes(data)
+    assert "policy@2 of made is damaged" in said
+    assert "adapter_model.safetensors does not match its checksum" in said
+
+
 def test_base_that_is_told_stands_in_config_and_card(export: Export, tmp_path: Path) -> None:
     done = export("--base", "org/start")
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
@@ -129,8 +143,9 @@ def test_a_folder_that_is_there_is_not_touched_unless_forced(export: Export, tmp
     (tmp_path / "out" / "mine").touch()
     assert "--force" in export(code=1)["error"]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine"]
-    export("--force")
-    assert not (tmp_path / "out" / "mine").exists()
+    assert "no folder that `iter export` made" in export("--force", code=1)["error"]
+    (tmp_path / "out" / "mine").unlink()
+    assert export() == export("--force")
     assert [p.name for p in tmp_path.iterdir()] == ["out"]  # no scratch folder is left
 
 
