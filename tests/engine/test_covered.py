@@ -25,6 +25,7 @@ from itercli.recipe.plan import Plan, build_plan
 from itercli.recipe.schema import check
 from itercli.records import Prompt, Score, Trajectory
 from itercli.stages.base import StageContext
+from itercli.stages.preferences import Preferences
 from itercli.stages.prompts import Prompts
 from itercli.stages.sample import Sample
 from itercli.stages.score import ScoreStage
@@ -102,7 +103,7 @@ class Lab:
         )
         self.role: dict[str, Any] = {"path": str(self.model)}
 
-    def plan(self) -> Plan:
+    def plan(self, before: dict[str, Any] | None = None) -> Plan:
         raw = {
             "name": "lab",
             "plugins": [str(TOY), str(self.plugin)],
@@ -110,7 +111,10 @@ class Lab:
             "roles": {"policy": self.role},
             "sampler": {"name": "toy"},
             "iterations": 1,
-            "before": {"tasks": {"uses": "prompts", "source": {"name": "jsonl", "path": str(self.data)}}},
+            "before": {
+                "tasks": {"uses": "prompts", "source": {"name": "jsonl", "path": str(self.data)}},
+                **(before or {}),
+            },
             "loop": {
                 "sample": {"uses": "sample", "role": "policy", "prompts": "tasks", "n": 2},
                 "score": {"uses": "score", "of": "sample", "scorer": "own", "workers": 1},
@@ -233,6 +237,30 @@ def test_what_is_edited_and_put_back_during_a_stage_leaves_nothing_of_it(
     with pytest.raises(RunFailed, match=f"{node} failed: .*(written to|edited|changed).*nothing"):
         lab.run(plan)
     assert not lab.stored(plan, node)
+
+
+def test_a_file_that_a_library_reads_by_itself_is_watched(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = lab.folder / "pairs.parquet"
+
+    def write(chosen: str) -> None:
+        pq.write_table(pa.table({"prompt": ["q"], "chosen": [chosen], "rejected": ["no"]}), path)
+
+    write("yes")
+    original = Preferences.run
+
+    def run(self: Any, ctx: StageContext) -> None:
+        write("EDITED")
+        original(self, ctx)
+        write("yes")
+
+    plan = lab.plan({"pairs": {"uses": "preferences", "path": str(path)}})
+    monkeypatch.setattr(Preferences, "run", run)
+    with pytest.raises(RunFailed, match=r"pairs.parquet was written to while the stage ran, and put back"):
+        lab.run(plan)
+    assert not lab.stored(plan, "before/pairs")
 
 
 def test_a_stage_that_goes_on_for_long_is_ended_early(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
