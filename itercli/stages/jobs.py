@@ -90,6 +90,7 @@ class Outcome(Generic[R]):
         rejected: Answers that jobs turned down, by reason.
         calls: Calls by step.
         tokens: Generated tokens of all calls.
+        differ: Calls whose text, encoded again, has other token ids than were sampled.
     """
 
     rows: dict[str, R] = field(default_factory=dict)
@@ -97,6 +98,7 @@ class Outcome(Generic[R]):
     rejected: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
+    differ: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -104,6 +106,7 @@ class Outcome(Generic[R]):
         counts = {f"rejected: {reason}": n for reason, n in sorted(self.rejected.items())}
         counts |= {f"gave up: {reason}": n for reason, n in sorted(self.gave_up.items())}
         counts |= {f"calls: {step}": n for step, n in sorted(self.calls.items())}
+        counts |= {"encoded again they differ": self.differ} if self.differ else {}
         return {**counts, "tokens": self.tokens}
 
 
@@ -322,6 +325,7 @@ class _Runner(Generic[R]):
     def _count(self, call: Call) -> None:
         self.outcome.calls[call.step] += 1
         self.outcome.tokens += call.tokens
+        self.outcome.differ += call.generated is not None and call.generated.reencodes is False
 
     def _progress(self, **extra: Any) -> None:
         spare = len(self.jobs) - self.enough
