@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from itercli.cli.common import add_deep_argument, add_recipe_arguments, emit, fail_recipe, load
@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from itercli.engine.runs import Run
     from itercli.engine.status import latest_keys, statuses
     from itercli.preflight import problems
+    from itercli.preflight.lending import takes
     from itercli.recipe.memory import needs, notes, summary
     from itercli.recipe.plan import build_plan
 
@@ -38,6 +39,9 @@ def run(args: argparse.Namespace) -> int:
         return fail_recipe(error, args.json)
     run_ = Run(Path(args.runs) / (args.name or plan.name))
     status = statuses(plan, run_.store, latest_keys(plan, run_))
+    due = [i for i, s in status.items() if s.action == "run"]
+    for i, what in takes(plan, run_.store, due, deep=args.deep):
+        status[i] = replace(status[i], reason=f"{status[i].reason}; {what}")
     memory = needs(plan)
     memory_notes = notes(plan, memory)
     if args.json:

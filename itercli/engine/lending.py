@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from itercli.engine.checked import Damaged, read_document, write_document
@@ -82,19 +83,32 @@ def lenders(
         made: Slot -> digest of the model that was trained for it: a key may have been computed twice. A
             plan leaves out those that aren't there yet.
     """
-    if not stage.ROWWISE:
-        return
-    family = _family(stage, ingredients)
-    for other in _newest(store, entry.kind):
-        if other.key == entry.key:
-            continue
-        known = _made_from(other)
-        if known is None or _family(stage, known["ingredients"]) != family:
-            continue
-        models = {slot: model.get("digest") for slot, model in known.get("models", {}).items()}
-        if any(models.get(slot, found) != found for slot, found in made.items()):
-            continue
-        yield Lender(store, other, known["inputs"], "files" in known)
+    if stage.ROWWISE:
+        yield from Relatives(store).of(entry, stage, ingredients, made)
+
+
+class Relatives:
+    """The artifacts of a store by family; what is read of them once is kept."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._known = cache(_made_from)
+
+    def of(
+        self, entry: Entry, stage: Stage, ingredients: Mapping[str, Any], made: Mapping[str, str]
+    ) -> Iterator[Lender]:
+        """See `lenders`."""
+        family = _family(stage, ingredients)
+        for other in _newest(self.store, entry.kind):
+            if other.key == entry.key:
+                continue
+            known = self._known(other)
+            if known is None or _family(stage, known["ingredients"]) != family:
+                continue
+            models = {slot: model.get("digest") for slot, model in known.get("models", {}).items()}
+            if any(models.get(slot, found) != found for slot, found in made.items()):
+                continue
+            yield Lender(self.store, other, known["inputs"], "files" in known)
 
 
 def _family(stage: Stage, ingredients: Mapping[str, Any]) -> str:

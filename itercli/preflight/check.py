@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from itercli.engine.store import Store
-from itercli.preflight import lengths, needs
+from itercli.preflight import lengths, models, needs
 from itercli.preflight.rows import FIRST, Rows, Seen, pairs_error
 from itercli.recipe.errors import Problem
 from itercli.recipe.plan import Node, Plan
@@ -25,11 +25,13 @@ def problems(
     """
     limit = None if deep else FIRST
     rows = Rows(plan, store, limit)
+    nodes = [node for node in plan.nodes.values() if due is None or node.id in due]
     found: dict[tuple[str, str], Problem] = {}
-    for node in plan.nodes.values():
-        if due is None or node.id in due:
-            for p in _node(node, plan, rows, limit):
-                found.setdefault((p.key, p.what), replace(p, where=plan.recipe.locate(p.key)))
+    for p in models.problems(nodes, plan):
+        found.setdefault((p.key, p.what), replace(p, where=plan.recipe.locate(p.key)))
+    for node in nodes:
+        for p in _node(node, plan, rows, limit):
+            found.setdefault((p.key, p.what), replace(p, where=plan.recipe.locate(p.key)))
     return list(found.values())
 
 

@@ -58,8 +58,12 @@ def fresh(project: Project) -> list[str]:
 
 def test_of_a_thousand_prompts_without_one_none_is_sampled_again(project: Project) -> None:
     write(project, range(1000))
-    run(project)
+    first = [entry.key for entry in run(project)]
     write(project, (n for n in range(1000) if n != 500))
+    plan = project.iter("plan", "recipe=toy.yaml", "iterations=1", "--json").stdout
+    reasons = {stage["node"]: stage["reason"] for stage in json.loads(plan)["stages"]}
+    for name, key in zip(("sample", "score"), first, strict=True):
+        assert f"takes rows of 999 of 999 prompts from {key[:8]}" in reasons[f"iteration-01/{name}"]
     entries = run(project)
     assert [borrowed(e) for e in entries] == [1998, 1998]
     assert [sha256(e.path / ROWS) for e in entries] == fresh(project)

@@ -158,3 +158,12 @@ def test_prompts_that_leave_no_room(own: Project) -> None:
         assert found(own, rows, loop__sample=sample | {"on_overlong": rule}) == {}
     text = found(own, rows[:1], loop__sample=sample | {"max_new_tokens": 100})["loop.sample.max_new_tokens"]
     assert "leaves no room for a prompt in the context of 100 tokens" in text
+
+
+def test_models_of_our_own_samplers_are_looked_at(own: Project) -> None:
+    assert "roles.policy" not in found(own, [GOOD])  # a plug-in's sampler may know other folders
+    keys = found(own, [GOOD], sampler={"name": "transformers"})
+    assert str(own.path / "model") in keys["roles.policy"]
+    shutil.rmtree(own.path / "model")
+    shutil.copytree(TINY_RTL, own.path / "model")
+    assert found(own, [GOOD], sampler={"name": "transformers"}) == {}
