@@ -278,12 +278,14 @@ class _Finder(MetaPathFinder):
         self.places: dict[str, tuple[str, bytes]] = {}
         self.folders: dict[Path, bool] = {}
         self.importing: dict[str, tuple[str, str]] | None = None
+        self._by_file: dict[str, Path | None] = {}
 
     def add(self, code: Code, sources: Mapping[str, bytes], *, strict: bool) -> None:
         """Serve a plug-in's modules; `strict` refuses others that lie beside it."""
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
         self.folders[code.path.parent] = strict
+        self._by_file.clear()
         self.places |= {name: (place, sources[name]) for name, (place, _) in code.modules.items()}
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -315,9 +317,11 @@ class _Finder(MetaPathFinder):
         while frame is not None:
             name = frame.f_code.co_filename
             if not name.startswith("<frozen") and not name.endswith("/importlib/__init__.py"):
-                if any(Path(name).is_relative_to(f) for f in _installed()):
-                    return None
-                return next((f for f in self.folders if Path(name).is_relative_to(f)), None)
+                if name not in self._by_file:  # libraries import thousands of modules
+                    installed = any(Path(name).is_relative_to(f) for f in _installed())
+                    found = next((f for f in self.folders if Path(name).is_relative_to(f)), None)
+                    self._by_file[name] = None if installed else found
+                return self._by_file[name]
             frame = frame.f_back
         return None
 
