@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from itercli import __version__
 from itercli.engine.devices import gpu_count
+from itercli.engine.memory import explain, shell_limits
 from itercli.engine.runs import Run
 from itercli.engine.signals import Debounce
 from itercli.engine.status import Status, status_of, statuses
@@ -115,6 +116,8 @@ class Runner:
         self._reuse()
         if self._remaining():
             self._check()
+            if limit := shell_limits():
+                self.display.note(f"note: {limit}; loading torch alone takes several GiB of it")
             with _signals(self._on_signal):
                 try:
                     self._loop()
@@ -338,7 +341,14 @@ class Runner:
                 )
                 error = message["error"]
                 text = error if message["expected"] else f"{message['type']}: {error}"
-                self._fail(f"{node.id} failed: {text}\nlog: {worker.log}")
+                # Of a traceback only what was raised: its lines of code hold all kinds of words.
+                raised = [line for line in message["traceback"].splitlines() if line[:1].strip()]
+                parts = [
+                    f"{node.id} failed: {text}",
+                    explain("\n".join([text, *raised])),
+                    f"log: {worker.log}",
+                ]
+                self._fail("\n".join(filter(None, parts)))
 
     def _release(self, worker: WorkerProcess) -> None:
         if worker.node is not None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from itercli.engine.memory import explain, limits
 from itercli.engine.sandbox import chosen
 
 TAIL_LINES = 15
@@ -138,6 +139,8 @@ class WorkerProcess:
             text = self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
         except OSError:
             text = []
+        if limit := explain("\n".join(text)) or limits():
+            lines.insert(1, limit)
         return "\n".join([*lines, *(f"  | {line}" for line in text)])
 
     def _release(self) -> None:
