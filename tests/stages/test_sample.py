@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from itercli.records import Message, Prompt, Trajectory
+from itercli.records import Generated, Message, Prompt, Trajectory, text_digest
 from itercli.sampling.base import Request
 from itercli.stages.base import StageError
 from itercli.stages.sample import Sample
@@ -106,3 +107,30 @@ def test_the_default_leaves_keys_as_they_were() -> None:
     stage = Sample(role="policy", prompts="tasks", sampler=Fake())
     assert "on_overlong" not in stage.key_params()
     assert stage.model_copy(update={"on_overlong": "drop"}).key_params()["on_overlong"] == "drop"
+
+
+class Telling(Slots):
+    """Gives token ids for the first sample of each prompt, and says which prompts hold a control token."""
+
+    def generate(self, requests: Any, stopping: Any) -> Any:
+        for done in super().generate(requests, stopping):
+            prompt, index = done.key
+            kept = Generated(
+                ids=[4, 2],
+                ended=True,
+                text=text_digest(done.text),
+                vocabulary="v",
+                reencodes=prompt != "short",
+            )
+            meta = {"control_text": True} if prompt == "last" else {}
+            yield replace(done, generated=None if index else kept, meta=meta)
+
+
+def test_rows_keep_their_token_ids_and_what_they_lack_is_counted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    rows = {row.key: row for row in sample(bench, Telling(), on_overlong="fit")}
+    assert all((row.generated is None) == (key[1] == 1) for key, row in rows.items())
+    assert all(row.generated.of(row.completion) for row in rows.values() if row.generated is not None)
+    assert bench.counts["without token ids"] == len(rows) // 2
+    assert bench.counts["encoded again they differ"] == 1
+    assert bench.counts["prompts with the text of a control token"] == 2
