@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
+from itercli import registry
 from itercli.engine.checked import Damaged, read_document, write_document
 from itercli.engine.files import is_held
 from itercli.engine.journal import whole_rows
@@ -88,40 +89,57 @@ def lenders(
 
 
 class Relatives:
-    """The artifacts of a store by family; what is read of them once is kept."""
+    """The artifacts of a store by family; what is read of them once is kept.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    Args:
+        planned: Key -> ingredients of artifacts that needn't be there yet.
+    """
+
+    def __init__(self, store: Store, planned: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self.store, self.planned = store, planned or {}
         self._known = cache(_made_from)
 
     def of(
         self, entry: Entry, stage: Stage, ingredients: Mapping[str, Any], made: Mapping[str, str]
     ) -> Iterator[Lender]:
         """See `lenders`."""
-        family = _family(stage, ingredients)
-        for other in _newest(self.store, entry.kind):
+        family = self._family(stage, ingredients)
+        for other in _newest(self.store, entry.kind) if family else ():
             if other.key == entry.key:
                 continue
             known = self._known(other)
-            if known is None or _family(stage, known["ingredients"]) != family:
+            if known is None or self._family(stage, known["ingredients"]) != family:
                 continue
             models = {slot: model.get("digest") for slot, model in known.get("models", {}).items()}
             if any(models.get(slot, found) != found for slot, found in made.items()):
                 continue
             yield Lender(self.store, other, known["inputs"], "files" in known)
 
+    def _family(self, stage: type[Stage] | Stage, ingredients: Mapping[str, Any]) -> str:
+        """What artifacts have in common whose rows differ only where their prompts do; empty if unknown.
 
-def _family(stage: Stage, ingredients: Mapping[str, Any]) -> str:
-    """What artifacts have in common whose rows differ only where their prompts do."""
-    options = ingredients.get("options", {})
-    inputs = ingredients.get("inputs", {})
-    return digest(
-        {
-            **ingredients,
-            "options": {name: value for name, value in options.items() if name not in stage.NOT_IN_ROWS},
-            "inputs": {slot: keys for slot, keys in inputs.items() if slot not in stage.ROWWISE},
-        }
-    )
+        Of the rows that theirs are made from, prompts may be any, others must be of one family too:
+        scores of another model's samples have nothing to lend.
+        """
+        options = ingredients.get("options", {})
+        inputs: dict[str, list[str]] = {}
+        for slot, keys in ingredients.get("inputs", {}).items():
+            kind = stage.ROWWISE.get(slot)
+            if kind != "prompts":
+                inputs[slot] = keys if kind is None else [self._lineage(kind, key) for key in keys]
+                if "" in inputs[slot]:
+                    return ""
+        kept = {name: value for name, value in options.items() if name not in stage.NOT_IN_ROWS}
+        return digest({**ingredients, "options": kept, "inputs": inputs})
+
+    def _lineage(self, kind: str, key: str) -> str:
+        """Family of an input."""
+        ingredients = self.planned.get(key)
+        if ingredients is None:
+            known = _made_from(self.store.entry(kind, key), running=True)
+            ingredients = known and known["ingredients"]
+        stage = ingredients and registry.find("stage", str(ingredients["stage"]))
+        return self._family(stage, ingredients) if stage else ""  # type: ignore[arg-type]
 
 
 def _newest(store: Store, kind: str) -> list[Entry]:
@@ -134,12 +152,17 @@ def _newest(store: Store, kind: str) -> list[Entry]:
     return [entry for _, entry in sorted(found, key=lambda item: -item[0])[:LOOKED_AT]]
 
 
-def _made_from(entry: Entry) -> dict[str, Any] | None:
-    """The manifest, or what is noted of an attempt that nobody works on; None where there is neither."""
+def _made_from(entry: Entry, *, running: bool = False) -> dict[str, Any] | None:
+    """The manifest, or what is noted of an attempt; None where there is neither.
+
+    Args:
+        running: Also of one that is worked on.
+    """
     try:
         if (manifest := entry.sealed()) is not None:
             return manifest
         # Rows of an attempt under way may yet turn out to be of code or data that were edited meanwhile.
-        return None if is_held(entry.path / LOCK) else read_document(entry.path / ATTEMPT)
+        held = not running and is_held(entry.path / LOCK)
+        return None if held else read_document(entry.path / ATTEMPT)
     except (IterError, OSError):
         return None

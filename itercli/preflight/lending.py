@@ -18,7 +18,7 @@ def takes(plan: Plan, store: Store, due: Collection[str], *, deep: bool) -> Iter
         due: Ids of the stages that are to run.
         deep: Look at all prompts, also where there are many.
     """
-    relatives = Relatives(store)
+    relatives = Relatives(store, {node.key: node.ingredients for node in plan.nodes.values()})
     rows = Rows(plan, store, None if deep else FIRST + 1)
     for i in due:
         node = plan.nodes[i]

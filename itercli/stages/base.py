@@ -7,7 +7,7 @@ its `StageContext`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
@@ -215,8 +215,9 @@ class Stage(Component):
             it loaded models, over all iterations.
         STREAMS: Slots that may still be growing when the stage starts.
         SEEDED: Whether it draws random numbers from the run's seed.
-        ROWWISE: Slots whose rows its own rows depend on one by one, by prompt and index. With all else
-            equal, rows of unchanged ones may come from an earlier artifact (`StageContext.lenders`).
+        ROWWISE: Slots, with their kinds, whose rows its own rows depend on one by one, by prompt and
+            index. With all else equal, rows of unchanged ones may come from an earlier artifact, see
+            `StageContext.lenders`.
         NOT_IN_ROWS: Options that say which rows there are, not what is in them.
         WITH_PROMPTS: Give it a slot ``prompts`` with the prompts that its inputs go back to.
     """
@@ -226,7 +227,7 @@ class Stage(Component):
     STREAMS: ClassVar[frozenset[str]] = frozenset()
     SEEDED: ClassVar[bool] = False
     WITH_PROMPTS: ClassVar[bool] = False
-    ROWWISE: ClassVar[frozenset[str]] = frozenset()
+    ROWWISE: ClassVar[Mapping[str, ArtifactKind]] = {}
     NOT_IN_ROWS: ClassVar[frozenset[str]] = frozenset()
     DEFAULTS: ClassVar[tuple[str, ...]] = ()
 

@@ -8,8 +8,8 @@ stage reads them from there while the rest is drawn.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from itercli.recipe.seeds import seed_for
 from itercli.records import Prompt, Trajectory
 from itercli.registry import register
 from itercli.sampling.base import Request, Sampled
-from itercli.stages.base import Journal, ModelLink, StageContext, StageError
+from itercli.stages.base import ArtifactKind, Journal, ModelLink, StageContext, StageError
 from itercli.stages.drawing import DrawingStage, open_sampler
 from itercli.stages.overlong import CUT, ON_OVERLONG, ROOM, Fitted, OnOverlong, fitted
 from itercli.stages.prompts import Prompted
@@ -29,7 +29,7 @@ class Sample(Prompted, DrawingStage):
     """Draws `n` completions per prompt."""
 
     OUTPUT = "trajectories"
-    ROWWISE = frozenset({"prompts"})
+    ROWWISE: ClassVar[Mapping[str, ArtifactKind]] = {"prompts": "prompts"}
     NOT_IN_ROWS = frozenset({"n", "on_overlong"})
 
     uses: Literal["sample"] = "sample"

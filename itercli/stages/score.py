@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,7 +16,7 @@ from itercli.engine.encode import encode
 from itercli.recipe.fields import Scorer
 from itercli.records import Prompt, Score, Trajectory
 from itercli.registry import how, register
-from itercli.stages.base import Lender, Link, Stage, StageContext
+from itercli.stages.base import ArtifactKind, Lender, Link, Stage, StageContext
 from itercli.stages.carrying import carried
 from itercli.stages.failures import Failures
 from itercli.training.base import Interrupted
@@ -33,7 +34,7 @@ class ScoreStage(Stage):
     """Scores every trajectory of a `sample` stage."""
 
     OUTPUT = "scores"
-    ROWWISE = frozenset({"of", "prompts"})
+    ROWWISE: ClassVar[Mapping[str, ArtifactKind]] = {"of": "trajectories", "prompts": "prompts"}
     NOT_IN_ROWS = frozenset({"max_failed"})
     STREAMS = frozenset({"of"})
     WITH_PROMPTS = True
@@ -78,7 +79,7 @@ class ScoreStage(Stage):
         replaced: dict[tuple[str, int], Score] = {}
         passed = sum(r.passed is True for r in journal.rows())  # type: ignore[attr-defined]
         done = len(journal.done)
-        loans = _loans(ctx, prompts)
+        loans: dict[tuple[str, int], _Loan] | None = None
         pending: set[Future[Score | Unscored]] = set()
 
         def collect(block: bool) -> None:
@@ -108,6 +109,8 @@ class ScoreStage(Stage):
                         if ctx.stopping():
                             raise Interrupted
                         if trajectory is not None and judged.get(trajectory.key) != trajectory.completion:
+                            if loans is None:  # not before: whose the samples are is noted with the first
+                                loans = _loans(ctx, prompts)
                             loan = loans.get(trajectory.key)
                             if loan and loan.of == _digest(trajectory) and trajectory.key not in judged:
                                 journal.append(loan.score)
