@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
@@ -27,10 +28,12 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from itercli.recipe.bounds import check_interpolations, read_bounded
 from itercli.recipe.errors import Problem, RecipeError, nearest, shorten
 from itercli.recipe.locate import locate, source
 from itercli.recipe.tree import GROUP_KEYS, OVERRIDE, ROOT_CONFIG, builtin_dir, user_dirs
@@ -38,8 +41,21 @@ from itercli.recipe.variables import Unreadable, read
 
 INTERPOLATION = re.compile(r"\$\{(\w[\w.-]*)\}")  # of another key, whole
 UNREADABLE = re.compile(rf"{Unreadable.__name__} raised while resolving interpolation: (.*)")
+SCHEME = "bounded"
 _extra_dirs: list[Path] = []
 OmegaConf.register_new_resolver("oc.env", read, replace=True)
+
+
+class _BoundedFiles(FileConfigSource):
+    """Reads the YAML files of the user's folders, for Hydra, once they are found to be small enough."""
+
+    @staticmethod
+    def scheme() -> str:
+        return SCHEME
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        read_bounded(Path(self.path) / self._normalize_file_name(config_path))
+        return super().load_config(config_path)
 
 
 class _UserFolders(SearchPathPlugin):
@@ -47,7 +63,7 @@ class _UserFolders(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for path in reversed(_extra_dirs):
-            search_path.prepend("itercli-user", f"file://{path}")
+            search_path.prepend("itercli-user", f"{SCHEME}://{path}")
 
 
 @dataclass
@@ -110,6 +126,7 @@ def compose_recipe(overrides: Sequence[str], recipes: Sequence[str | Path] = ())
                 with_hydra = OmegaConf.to_container(config, resolve=False)
                 assert isinstance(with_hydra, dict)
                 with_hydra.pop("hydra", None)
+                check_interpolations(with_hydra, lambda key: locate(key, list(overrides), choices, dirs))
                 raw = OmegaConf.to_container(
                     OmegaConf.create(with_hydra), resolve=True, throw_on_missing=True
                 )
@@ -129,6 +146,7 @@ def search_path(dirs: list[Path]) -> Iterator[Callable[[str], list[str]]]:
     plugins = Plugins.instance()
     if _UserFolders not in plugins.discover(SearchPathPlugin):
         plugins.register(_UserFolders)
+        plugins.register(_BoundedFiles)
     _extra_dirs, previous = dirs, _extra_dirs
     GlobalHydra.instance().clear()
     try:
@@ -244,8 +262,8 @@ def _explain(
 
 
 def load_yaml(path: Path) -> Any:
-    """Read a YAML file, with its path in the error."""
+    """Read a YAML file of bounded size, with its path in the error."""
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.safe_load(read_bounded(path))
     except yaml.YAMLError as error:
         raise RecipeError([Problem("", f"not valid YAML: {error}", where=str(path))]) from error

@@ -9,6 +9,8 @@ import yaml
 
 from itercli.engine.checked import Damaged, tell
 from itercli.engine.runs import CONFIG, Run
+from itercli.recipe.bounds import check_bounds
+from itercli.recipe.errors import RecipeError
 from itercli.report.best import best_iteration
 from itercli.report.best import sentence as best_sentence
 from itercli.report.lineage import lineage, sentence
@@ -99,8 +101,10 @@ def config_of(run: Run) -> dict[str, Any]:
     """The resolved recipe of a run; empty where it is missing or damaged."""
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        config = yaml.load(run.config_text(), loader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        text = run.config_text()
+        check_bounds(text, str(run.path / CONFIG))
+        config = yaml.load(text, loader)
+    except (yaml.YAMLError, RecipeError, RecursionError, ValueError) as error:
         tell(f"{run.path / CONFIG} can't be read: {str(error).splitlines()[0]}")
         return {}
     except Damaged as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -11,28 +12,36 @@ _ANSI = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
 )
-_INVISIBLE = {"Cc", "Cs"}
-# Characters that reorder or hide what is shown: bidirectional controls, zero-width space and joiners.
-_DECEPTIVE = {
-    *map(chr, range(0x200B, 0x2010)),
-    *map(chr, range(0x202A, 0x202F)),
-    *map(chr, range(0x2060, 0x206A)),
-    "\ufeff",
-}
+# Nothing of these is seen, or it changes how the rest is seen: controls, format characters (bidirectional
+# marks, joiners, tags), surrogates, private use.
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co"}
+# Invisible although their category says letter, mark or symbol, or nothing yet. Two variation selectors stay:
+# they choose between text and emoji.
+_FILLERS = {*map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0))}
+_HIDDEN_RANGES = ((0x180B, 0x180F), (0xFE00, 0xFE0D), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF))
+_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 
 
 def clean(text: str) -> str:
-    """Untrusted text without terminal escapes, control characters and reordering marks.
+    """Untrusted text without terminal escapes and without characters that hide or reorder something.
 
-    Line breaks and tabs stay; a carriage return counts as a line break, so that nothing
-    can be overwritten on screen.
+    Line breaks and tabs stay; whatever else breaks a line (a carriage return, U+2028) becomes a
+    line break, so that nothing can be overwritten on screen. Joiners go too: what they join
+    (some emoji, letters of Persian and Indic scripts) is shown apart, which misleads nobody.
     """
-    text = _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = _ANSI.sub("", _BREAKS.sub("\n", text))
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        c for c in text if c in "\n\t" or not (c in _DECEPTIVE or unicodedata.category(c) in _INVISIBLE)
-    )
+    return "".join(c for c in text if c in "\n\t" or not _hides(c))
+
+
+@functools.cache
+def _hides(c: str) -> bool:
+    if c.isascii():
+        return not c.isprintable()
+    if unicodedata.category(c) in _INVISIBLE or c in _FILLERS:
+        return True
+    return any(low <= ord(c) <= high for low, high in _HIDDEN_RANGES) or ord(c) & 0xFFFE == 0xFFFE
 
 
 def first_line(text: str | None) -> str:
