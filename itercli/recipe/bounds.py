@@ -73,11 +73,11 @@ def check_bounds(text: str, where: str) -> None:
     values = characters = 0
     try:
         for event in yaml.parse(text, Loader=LOADER):
-            line = f"{where}:{event.start_mark.line + 1}" if where else ""
+            line = f"{where}:{event.start_mark.line + 1}" if where and event.start_mark else ""
             if isinstance(event, yaml.AliasEvent):
                 if any(anchor == event.anchor for anchor, *_ in open_nodes):
                     raise _refused(f"the anchor &{event.anchor} holds itself", line)
-                more = known.get(event.anchor, (0, 0))
+                more = known.get(event.anchor or "", (0, 0))
                 values, characters = values + more[0], characters + more[1]
             elif isinstance(event, yaml.ScalarEvent):
                 values, characters = values + 1, characters + len(event.value)

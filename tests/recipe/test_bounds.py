@@ -86,11 +86,12 @@ def test_commands_say_it_without_a_traceback(tmp_path: Path, capsys: pytest.Capt
 def test_what_is_reasonable_passes(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     # 300 prompts written out, one of them by an alias, and 50 references to a text.
-    prompts = "".join(f"  - {{id: p{i}, prompt: question {i}}}\n" for i in range(300))
+    prompts = "".join(f"    - {{id: p{i}, prompt: question {i}}}\n" for i in range(300))
     quoted = "'${name}', "
-    path.write_text(f"{HEAD}data:\n{prompts}description: &d words\npaper: *d\nplugins: [{quoted * 50}]\n")
+    rest = f"description: &d words\npaper: *d\nplugins: [{quoted * 50}]\n"
+    path.write_text(f"{HEAD}data:\n  rows:\n{prompts}{rest}")
     raw = compose_recipe([f"recipe={path}"]).raw
-    assert len(raw["data"]) == 300
+    assert len(raw["data"]["rows"]) == 300
     assert raw["paper"] == "words"
     assert raw["plugins"] == ["x"] * 50
 
