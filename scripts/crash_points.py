@@ -16,11 +16,12 @@ def watch(name, kind):
     real = getattr(os, name)
 
     def watched(*args, **kwargs):
-        handle = os.open(os.environ["CRASH_COUNTER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(handle, kind)
+        handle = os.open(os.environ["CRASH_COUNTER"] + kind, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(handle, b".")
         number = os.fstat(handle).st_size
         os.close(handle)
-        at, signum = int(os.environ["CRASH_AT"]), int(os.environ["CRASH_SIGNAL"])
+        at = int(os.environ["CRASH_AT"]) if kind == os.environ["CRASH_KIND"] else 0
+        signum = int(os.environ["CRASH_SIGNAL"])
         if number == abs(at) and at < 0:
             os.killpg(0, signum)
         result = real(*args, **kwargs)
@@ -30,47 +31,50 @@ def watch(name, kind):
 
     setattr(os, name, watched)
 
-watch("fsync", b"f")
-watch("replace", b"r")
-watch("rename", b"r")
+watch("fsync", "fsync")
+watch("replace", "rename")
+watch("rename", "rename")
 """
+
+
+KINDS = ("fsync", "rename")
 
 
 class Points:
     """The syncs and renames of one attempt.
 
     Args:
-        folder: For the hook and the counter.
+        folder: For the hook and the counters.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.counter = folder / "counter"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "sitecustomize.py").write_text(HOOK)
 
-    def environment(self, at: int, signum: int) -> dict[str, str]:
+    def environment(self, kind: str = "", at: int = 0, signum: int = 0) -> dict[str, str]:
         """Environment of an attempt that is to be signalled.
 
         Args:
-            at: After which operation; negative: before it; 0: never.
+            kind: One of `KINDS`.
+            at: After which operation of the kind; negative: before it; 0: never.
         """
-        self.counter.write_bytes(b"")
+        for name in KINDS:
+            self._counter(name).write_bytes(b"")
         path = os.pathsep.join(p for p in (str(self.folder), os.environ.get("PYTHONPATH", "")) if p)
         return {
             **os.environ,
             "PYTHONPATH": path,
-            "CRASH_COUNTER": str(self.counter),
+            "CRASH_COUNTER": str(self._counter("")),
+            "CRASH_KIND": kind,
             "CRASH_AT": str(at),
             "CRASH_SIGNAL": str(int(signum)),
         }
 
     @property
-    def count(self) -> int:
-        """Operations so far."""
-        return self.counter.stat().st_size
+    def counts(self) -> dict[str, int]:
+        """Operations so far, by kind."""
+        return {kind: self._counter(kind).stat().st_size for kind in KINDS}
 
-    def name(self, at: int) -> str:
-        """The operation in words: `before fsync 17`."""
-        kind = {b"f": "fsync", b"r": "rename"}[self.counter.read_bytes()[abs(at) - 1 : abs(at)]]
-        return f"{'after' if at > 0 else 'before'} {kind} {abs(at)}"
+    def _counter(self, kind: str) -> Path:
+        return self.folder / f"counter-{kind}"

@@ -220,14 +220,14 @@ def disturb(
     runs: Path,
     usual: float,
     points: Points,
-    operations: int,
+    operations: dict[str, int],
     report: Report,
 ) -> None:
     """Kill `args.kills` times, then let it finish.
 
     Args:
         usual: Seconds of the undisturbed run.
-        operations: Its syncs and renames.
+        operations: Its syncs and renames, see `Points.counts`.
     """
     rng = random.Random(args.seed)
     signum = signal.SIGTERM if args.term else signal.SIGKILL
@@ -237,10 +237,10 @@ def disturb(
         if args.stages and aimed is None:
             break  # nothing is left to aim at
         before = journals(runs)
-        at = 0
-        if not aimed and number % 5 in (2, 4):
-            at = rng.choice((1, -1)) * rng.randint(1, max(2 * operations // args.kills, 20))
-        process = start(overrides, runs, log, points.environment(at, signum))
+        kind, at = {2: "fsync", 4: "rename"}.get(number % 5, ""), 0
+        if kind and not aimed:
+            at = rng.choice((1, -1)) * rng.randint(1, max(2 * operations[kind] // args.kills, 10))
+        process = start(overrides, runs, log, points.environment(kind, at, signum))
         started = time.monotonic()
         if at:
             process.wait()
@@ -259,7 +259,7 @@ def disturb(
             if args.term and code not in (143, -signal.SIGTERM, 0):
                 report.problems.append(f"attempt {number}: exit code {code} after SIGTERM")
         elif process.returncode in (-signum, 128 + signum):
-            ended = points.name(at)
+            ended = f"{'after' if at > 0 else 'before'} {kind} {abs(at)}"
         else:
             ended = f"finished ({process.returncode})"
             if process.returncode != 0:
@@ -309,15 +309,13 @@ def main() -> int:
             path.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         points = Points(folder / "points")
-        if start(overrides, calm, folder / "calm.log", points.environment(0, 0)).wait() != 0:
+        if start(overrides, calm, folder / "calm.log", points.environment()).wait() != 0:
             print((folder / "calm.log").read_text()[-3000:], file=sys.stderr)
             return 1
         usual = time.monotonic() - started
-        operations = points.count
-        print(
-            f"undisturbed: {usual:.0f} s, {len(manifests(calm))} artifacts, {operations} syncs and renames",
-            flush=True,
-        )
+        operations = points.counts
+        done = ", ".join(f"{count} {kind}s" for kind, count in operations.items())
+        print(f"undisturbed: {usual:.0f} s, {len(manifests(calm))} artifacts, {done}", flush=True)
         report = Report()
         disturb(args, overrides, wild, usual, points, operations, report)
 
