@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from itercli.verifiers.intervals import bootstrap_mean, in_clusters
+from itercli.verifiers.intervals import bootstrap_mean, enough, in_clusters
 
 EQUAL = 1e-12
 EXACT_UP_TO = 12  # differences that are not 0: 4096 ways to give them signs
@@ -77,11 +77,11 @@ def paired(
     shared = sorted(ours.keys() & theirs.keys())
     differences = [ours[p] - theirs[p] for p in shared]
     groups = in_clusters(shared, clusters)
-    mean, low, high = bootstrap_mean(differences, clusters=groups)
+    number = len(set(groups))
+    mean, low, high = bootstrap_mean(differences, clusters=groups, resamples=enough(1000, number))
     up, down = sum(d > EQUAL for d in differences), sum(d < -EQUAL for d in differences)
     binary = all(side[p] in (0, 1) for side in (ours, theirs) for p in shared)
     equal = len(shared) - up - down
-    number = len(set(groups))
     if 1 < number < len(shared):
         sums: dict[object, float] = defaultdict(float)
         for group, d in zip(groups, differences, strict=True):

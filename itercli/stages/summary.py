@@ -31,14 +31,14 @@ class SummaryStage(Clustered):
     OUTPUT = "metrics"
     WITH_PROMPTS = True
     SEEDED = True
-    VERSION: ClassVar[int] = 2  # 2: BCa intervals, over clusters
+    VERSION: ClassVar[int] = 3  # 2: BCa intervals, over clusters; 3: more resamples of few
 
     metrics: tuple[str, ...] = Field(
         min_length=1, description="pass@K, mean_score, or a number that the scorer measures."
     )
     by: str | None = Field("template", description="Prompt meta field that metrics are broken down by.")
     confidence: float = Field(0.95, gt=0, lt=1, description="Level of the bootstrap intervals.")
-    resamples: int = Field(1000, ge=100, description="Bootstrap resamples.")
+    resamples: int = Field(1000, ge=100, description="Bootstrap resamples, at least.")
 
     def mean(self, values: Values, seed: int, clusters: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Mean over prompts with its bootstrap interval; None where no prompt has a value.
@@ -49,7 +49,7 @@ class SummaryStage(Clustered):
             values: Prompt id -> value.
             clusters: Prompt id -> cluster; a prompt that is not in it is one of its own.
         """
-        from itercli.verifiers.intervals import bootstrap_mean, in_clusters
+        from itercli.verifiers.intervals import bootstrap_mean, enough, in_clusters
 
         known = {p: v for p, v in values.items() if v is not None}
         mean: tuple[float | None, ...] = (None, None, None)
@@ -59,7 +59,7 @@ class SummaryStage(Clustered):
                 known.values(),
                 clusters=groups,
                 confidence=self.confidence,
-                resamples=self.resamples,
+                resamples=enough(self.resamples, len(set(groups))),
                 seed=seed,
             )
         result = dict(zip(("value", "low", "high"), mean, strict=True)) | {"prompts": len(known)}

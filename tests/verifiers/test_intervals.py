@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from itercli.verifiers.intervals import bootstrap_mean, t_quantile
+from itercli.verifiers.intervals import bootstrap_mean, enough, t_quantile
 from itercli.verifiers.passk import summarize
 from itercli.verifiers.win_rate import length_controlled
 
@@ -78,6 +78,17 @@ def test_one_template_that_carries_all_makes_the_interval_wide() -> None:
     assert high > 0.25
     _, low, high = bootstrap_mean(values, resamples=4000)
     assert 0.06 < low < high < 0.16
+
+
+def test_few_clusters_get_enough_resamples_for_ends_that_stay() -> None:
+    assert [enough(1000, n) for n in (2, 9, 100, 400, 5000)] == [20_000, 20_000, 4000, 1000, 1000]
+    values = [8.75 / 17] * 17 + [1.5 / 9] * 9 + [0.25 / 17] * 17 + [0.0] * 57
+    clusters = [0] * 17 + [1] * 9 + [2] * 17 + [3 + n // 10 for n in range(57)]
+    ends = [
+        bootstrap_mean(values, clusters=clusters, resamples=enough(1000, 9), seed=seed)[2]
+        for seed in range(4)
+    ]
+    assert max(ends) - min(ends) < 0.03
 
 
 def test_an_interval_holds_its_value_and_the_data_s_range() -> None:
