@@ -294,6 +294,12 @@ def run(
             hand_over(folder, one.guest)
         header, body = one.run(job, stdin, limits.wall)
     if header["errno"]:
+        there = shutil.which(job["argv"][0], path=env.get("PATH"))
+        if there and kind_of != "namespaces" and one.guest != os.geteuid():
+            raise SandboxError(
+                f"{there} is not open to user id {one.guest}, as which root starts programs here: install it "
+                f"where all users can read (not below /root), allow namespaces, or do not run as root"
+            )
         raise OSError(header["errno"], os.strerror(header["errno"]), str(argv[0]))
     return _result(header, body, limits, kind_of)
 

@@ -158,6 +158,19 @@ def test_guests_of_root_without_namespaces_are_nobody_else(tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["secret"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="what root may do")
+@pytest.mark.parametrize("kind", ["limits", "bubblewrap"], indirect=True)
+def test_a_tool_that_only_root_reaches_is_named(tmp_path: Path, kind: sandbox.Isolation) -> None:
+    tool = tmp_path / "tool"
+    shutil.copy("/bin/true", tool)
+    tmp_path.chmod(0o700)
+    with (
+        sandbox.tempdir() as folder,
+        pytest.raises(SandboxError, match="install it where all users can read"),
+    ):
+        sandbox.run([tool], cwd=folder, readable=[tmp_path], isolation=kind)
+
+
 @pytest.mark.skipif(not shutil.which("setpriv") or os.geteuid() != 0, reason="needs root and setpriv")
 def test_root_that_cannot_be_anybody_else_runs_nothing() -> None:
     code = """
