@@ -273,7 +273,7 @@ def run(
     if env is None:
         path = "/usr/local/bin:/usr/bin:/bin"
         env = {"PATH": path, "TMPDIR": folder, "HOME": folder, "LC_ALL": "C.UTF-8"}
-    job = {
+    job: dict[str, Any] = {
         "isolation": kind_of,
         "bubblewrap": _bubblewrap() if kind_of == "bubblewrap" else "",
         "readable": shown,

@@ -51,7 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("run recipe=upo", {"recipe=upo"}),
         ("run trainer=", {"trainer=full", "trainer=lora"}),
         ("run recipe=upo scale=", {"scale=paper"}),
-        ("eval suite=rtl", {"suite=rtl_heldout"}),
+        ("eval suite=rtl", {"suite=rtl_heldout", "suite=rtllm"}),
         ("models p", {"pull"}),
         ("completion z", {"zsh"}),
         ("schema --stage judge", {"judge", "judge_pairs"}),
