@@ -203,7 +203,7 @@ def test_resume_from_another_folder_finds_what_the_recipe_names(
     recipe.write_text(recipe.read_text().replace(plugin[1], "own.py"))
     project.run_toy("iterations=1", "sampler={name: toy, fault: raise}", "--name", "run", check=False)
     elsewhere = Project(tmp_path_factory.mktemp("elsewhere"))
-    done = elsewhere.iter("resume", str(project.path / "runs" / "run"), check=False)
+    done = elsewhere.iter("resume", "--trust", str(project.path / "runs" / "run"), check=False)
     assert "toy trouble" in done.stderr
 
 

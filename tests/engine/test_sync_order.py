@@ -12,7 +12,7 @@ import pytest
 
 from itercli.engine.context import Context
 from itercli.engine.store import CHECKPOINTS, JOURNAL, MANIFEST, Entry, Store
-from itercli.records import Trajectory
+from itercli.records import ModelRef, Trajectory
 from itercli.training.checkpoints import MARKER, REQUIRED, Checkpoints
 from itercli.training.step_log import STEPS, StepLog
 from tests.engine.order import Order
@@ -51,7 +51,7 @@ def full(ctx: Context) -> None:
     save_model(start)
     save_tokenizer(start)
     model = transformers.AutoModelForCausalLM.from_pretrained(start)
-    save_weights(model, transformers.AutoTokenizer.from_pretrained(start), ctx.work / "model" / "weights")
+    save_weights(model, ModelRef(base=str(start), version="p@0", digest="d"), ctx.work / "model" / "weights")
     steps(ctx)
     ctx.finish_model(ctx.work / "model" / "weights")
 

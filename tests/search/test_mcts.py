@@ -91,7 +91,7 @@ def test_a_search_by_hand(bench: Bench) -> None:
     assert right.turn is not None
     assert right.turn.model_dump() == {
         "text": "0", "action": "0", "observation": "the end", "reward": 0.5, "score": 1.0, "done": True,
-        "left_out": 0, "loss": True, "info": {},
+        "left_out": 0, "loss": True, "info": {}, "finish": "stop", "generated": None,
     }  # fmt: skip
     assert tree.meta["best"] == 1.0
 

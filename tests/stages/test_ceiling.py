@@ -55,7 +55,7 @@ def test_without_references_or_verdicts() -> None:
 def test_a_run_ends_with_the_sentence(tmp_path: Path) -> None:
     of = Run(tmp_path / "runs" / "x")
     of.path.mkdir(parents=True)
-    of.save({"nodes": {"before/ceiling": {"kind": "metrics", "uses": "ceiling"}}})
+    of.save({"nodes": {"before/ceiling": {"kind": "metrics", "uses": "ceiling", "key": "k"}}})
     of.metric(node="before/ceiling", stage="ceiling", iteration=0, key="k", metrics=found().metrics)
     (line,) = ceilings(of)
     assert line == "ceiling: references that pass: 1 of 2; the maximum reachable pass@1 is 0.500"

@@ -13,7 +13,7 @@ from itercli.sampling.base import Request
 from itercli.stages.base import StageError
 from itercli.stages.rollout import Rollout
 from tests.environments.toy import DoorsSpec, MoreDoorsSpec, task
-from tests.sampling.conftest import save_tokenizer
+from tests.sampling.conftest import save_model, save_tokenizer
 from tests.stages import bench as benches
 from tests.stages.bench import Bench, Fake, Killed, Slots, die
 
@@ -165,6 +165,7 @@ def test_tasks_of_one_id_in_two_stages_are_not_taken_for_each_other(tmp_path: Pa
 def test_window_tokens_are_counted_with_the_policys_tokenizer(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    save_model(tmp_path / "model")
     save_tokenizer(tmp_path / "model")
     monkeypatch.setattr(benches, "POLICY", ModelRef(base=str(tmp_path / "model"), version="p@0", digest="d"))
     sampler = Slots(answer=acting("look"))

@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from itercli.engine.context import Context, StoredArtifact
-from itercli.engine.rows import read_rows, write_rows
+from itercli.engine.rows import read_rows
 from itercli.engine.runs import all_runs
 from itercli.engine.store import ROWS, Entry
 from itercli.papers.self_lengthen.limit_text import SENTENCES, Stated, _number, chinese_numeral, read, say
@@ -31,6 +31,7 @@ from itercli.training.methods import Sft
 from itercli.verifiers.length import Kind, LengthLimit, longgen_score
 from itercli.verifiers.words import longgen_words
 from tests.conftest import Project
+from tests.stages.sealed import sealed
 
 QUERY = {"en": "Write an essay about silence in music.", "zh": "请写一篇关于古代运河的文章。"}
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -244,10 +245,7 @@ def context(
 
 
 def stored(folder: Path, label: str, record: type[Record], rows: list[Record]) -> StoredArtifact:
-    path = folder / label
-    path.mkdir(parents=True, exist_ok=True)
-    write_rows(path / ROWS, record, rows)
-    return StoredArtifact(Entry(path, "x", label), label)
+    return StoredArtifact(sealed(folder / label, record, rows).entry, label)
 
 
 def small(mode: str = "good", **options: Any) -> Limits:
