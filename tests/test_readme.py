@@ -63,9 +63,11 @@ def test_first_minutes(tmp_path: Path) -> None:
     code, out = shell.run(demo)
     assert code == 0, out
     (name,) = re.findall(r"^  iter show (\S+)$", out, re.MULTILINE)
+    code, out = shell.run(f"{demo.partition('  #')[0].strip()} iterations=2 --name other")  # reuses it all
+    assert code == 0, out
     for line in lines:
         if line not in (demo, *longer, *served):
-            code, out = shell.run(line.replace("RUN", name))
+            code, out = shell.run(line.replace("RUN RUN", f"{name} other").replace("RUN", name))
             assert code == 0, f"{line}\n{out}"
     for line in longer:  # these take minutes: they have to begin well and to stop when asked
         code, out = shell.run(line, seconds=12)

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from itercli.engine.checked import unseal
 from itercli.engine.rows import read_rows
 from itercli.engine.runs import Run, all_runs
 from itercli.records import Trajectory
@@ -86,7 +87,9 @@ def trajectories(project: Project) -> dict[str, list[dict[str, Any]]]:
 def journals(project: Project) -> dict[str, list[dict[str, Any]]]:
     """Complete rows of the unfinished stages' journals, by stage key."""
     return {
-        path.parent.name: [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+        path.parent.name: [
+            json.loads(unseal(line)) for line in path.read_bytes().splitlines(True) if line.endswith(b"\n")
+        ]
         for path in project.path.glob("runs/.store/trajectories/*/journal.jsonl")
     }
 

@@ -60,6 +60,7 @@ def test_one_iteration(sampler: str, empty: Project, shared_data: Callable[[str]
 
     rows = trajectories(empty)
     assert {n: len(r) for n, r in rows.items()} == {
+        "before/ceiling.references": 2,
         "before/evaluate.sample": 2,
         "iteration-01/sample": 4,
         "iteration-01/evaluate.sample": 2,
