@@ -152,7 +152,7 @@ class ForwardStage(SummaryStage):
                 ids += [end] if self.ENDS and stopped else []
             else:
                 counts["in the ids sampled"] += 1
-                counts["encoded again they differ"] += differs(prompt, trajectory.completion, known)
+                counts["differ when re-encoded"] += differs(prompt, trajectory.completion, known)
                 if known.ended and not self.ENDS:
                     ids = ids[:-1]
             row = Row.of(prompt.ids, ids)

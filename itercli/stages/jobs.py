@@ -106,7 +106,7 @@ class Outcome(Generic[R]):
         counts = {f"rejected: {reason}": n for reason, n in sorted(self.rejected.items())}
         counts |= {f"gave up: {reason}": n for reason, n in sorted(self.gave_up.items())}
         counts |= {f"calls: {step}": n for step, n in sorted(self.calls.items())}
-        counts |= {"encoded again they differ": self.differ} if self.differ else {}
+        counts |= {"differ when re-encoded": self.differ} if self.differ else {}
         return {**counts, "tokens": self.tokens}
 
 

@@ -132,5 +132,5 @@ def test_rows_keep_their_token_ids_and_what_they_lack_is_counted(tmp_path: Path)
     assert all((row.generated is None) == (key[1] == 1) for key, row in rows.items())
     assert all(row.generated.of(row.completion) for row in rows.values() if row.generated is not None)
     assert bench.counts["without token ids"] == len(rows) // 2
-    assert bench.counts["encoded again they differ"] == 1
+    assert bench.counts["differ when re-encoded"] == 1
     assert bench.counts["prompts with the text of a control token"] == 2
