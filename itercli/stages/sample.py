@@ -120,9 +120,7 @@ class Sample(Prompted, DrawingStage):
             counts["overlong: fewer tokens"] += row.meta.get(ROOM, 0) > 0
             counts["overlong: prompt cut"] += CUT in row.meta
             counts["without token ids"] += row.generated is None and row.finish != "error"
-            counts["differ when re-encoded"] += (
-                row.generated is not None and row.generated.reencodes is False
-            )
+            counts["differ when re-encoded"] += row.generated is not None and row.generated.reencodes is False
             counts["prompts with the text of a control token"] += "control_text" in row.meta
         counts["overlong: prompts dropped"] = len(chosen.dropped)
         ctx.finish_rows(
