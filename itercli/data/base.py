@@ -85,6 +85,19 @@ class Source(Component):
         """
 
 
+class RowSource(Source):
+    """Base of sources that go on behind a wrong row: they implement `read`."""
+
+    def prompts(self) -> Iterator[Prompt]:
+        for prompt in self.read():
+            if isinstance(prompt, DataError):
+                raise prompt
+            yield prompt
+
+    @abstractmethod
+    def read(self) -> Iterator[Prompt | DataError]: ...
+
+
 def hash_files(files: Iterable[Path]) -> dict[str, str]:
     """sha256 of each file, keyed by file name (two of one name are told apart by a number)."""
     hashes: dict[str, str] = {}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from itercli.data.base import DataError, Source, hash_files, jsonl_rows
+from itercli.data.base import DataError, RowSource, hash_files, jsonl_rows
 from itercli.recipe.seeds import digest
 from itercli.records import Message, Prompt
 from itercli.registry import register
@@ -21,7 +21,7 @@ ENDS = "Take it out, or set `last_answer: reference` (it is the reference) or `k
 
 
 @register("source", "jsonl")
-class Jsonl(Source):
+class Jsonl(RowSource):
     """Prompts from JSON Lines.
 
     Each object has `prompt` (text of one user turn) or `messages` (a list of role and
@@ -48,12 +48,6 @@ class Jsonl(Source):
 
     def clusters(self) -> tuple[str, ...]:
         return (self.cluster,) if self.cluster else ()
-
-    def prompts(self) -> Iterator[Prompt]:
-        for prompt in self.read():
-            if isinstance(prompt, DataError):
-                raise prompt
-            yield prompt
 
     def read(self) -> Iterator[Prompt | DataError]:
         path = self.path.expanduser()

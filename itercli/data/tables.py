@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from itercli.data.base import DataError, Source, hash_files
+from itercli.data.base import DataError, RowSource, hash_files
 from itercli.data.sources import LastAnswer, PromptRows
 from itercli.models.hub import is_hub_id
 from itercli.records import Prompt
@@ -25,7 +25,7 @@ SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` leaves in a f
 
 
 @register("source", "datasets")
-class Datasets(Source):
+class Datasets(RowSource):
     """Prompts from a table: Parquet, Arrow, CSV or JSON files, a saved data set, or one of the hub.
 
     A row is one prompt. `columns` says which column is which field of a `jsonl` row (`prompt` or
@@ -84,12 +84,6 @@ class Datasets(Source):
         if self._on_hub:
             return {"hub": f"{self.path}@{self.revision}"}
         return hash_files(self._files())
-
-    def prompts(self) -> Iterator[Prompt]:
-        for prompt in self.read():
-            if isinstance(prompt, DataError):
-                raise prompt
-            yield prompt
 
     def read(self) -> Iterator[Prompt | DataError]:
         rows = PromptRows(Path(self.path), self.last_answer)
